@@ -1,0 +1,3 @@
+//! Imports, optimises and compiles graphs to native code.
+
+pub mod program;

@@ -1,0 +1,126 @@
+//! Building graphs: adding a node checks it against its row and infers its results.
+
+use crate::attr::{self, Attr};
+use crate::graph::infer::{Arg, Cx, Info};
+use crate::graph::{Constant, Def, Graph, Node, NodeData, Region, Value, ValueData};
+use crate::ops::{self, Arity, OpRow};
+use crate::symbol::Symbol;
+use crate::tensor::Tensor;
+use crate::types::{TensorType, Type};
+use std::cell::Cell;
+
+/// Appends nodes to a region of a graph.
+pub struct Builder<'a> {
+    /// The graph.
+    pub graph: &'a mut Graph,
+    /// The region.
+    pub region: Region,
+}
+
+impl<'a> Builder<'a> {
+    /// A builder that appends to the graph's body.
+    pub fn new(graph: &'a mut Graph) -> Builder<'a> {
+        let region = graph.body;
+        Builder { graph, region }
+    }
+
+    /// Adds a node of one result. `op` is a row's name.
+    pub fn op(&mut self, op: &str, inputs: &[Value], attrs: Vec<(&str, Attr)>) -> Result<Value, String> {
+        let inputs: Vec<Option<Value>> = inputs.iter().map(|v| Some(*v)).collect();
+        let attrs = attrs.into_iter().map(|(n, a)| (n.to_owned(), a)).collect();
+        let row = ops::by_name(op).ok_or_else(|| format!("there is no op {op}"))?;
+        let node = self.node(row, "", inputs, attrs, 1, Vec::new())?;
+        Ok(self.graph.nodes[node].outputs[0])
+    }
+
+    /// Adds a constant.
+    pub fn constant(&mut self, t: Tensor) -> Value {
+        self.graph.add_constant("", Constant::Data(t))
+    }
+
+    /// The tensor type of a value.
+    pub fn ty(&self, v: Value) -> Result<&TensorType, String> {
+        self.graph.tensor_type(v).ok_or_else(|| format!("{} is no tensor", self.graph.values[v].ty))
+    }
+
+    /// Adds a node: checks the operands and attributes against the row, and infers the results.
+    pub fn node(
+        &mut self,
+        op: &'static OpRow,
+        name: &str,
+        mut inputs: Vec<Option<Value>>,
+        attrs: Vec<(String, Attr)>,
+        outputs: usize,
+        regions: Vec<Region>,
+    ) -> Result<Node, String> {
+        while inputs.last().is_some_and(Option::is_none) {
+            inputs.pop();
+        }
+        check_arity(op, &inputs)?;
+        if !(op.outputs.0..=op.outputs.1).contains(&outputs) {
+            let (least, most) = op.outputs;
+            return Err(format!("{} has {least} to {most} results, found {outputs}", op.name));
+        }
+        let attrs = attr::complete(op.attrs, attrs).map_err(|e| format!("{}: {e}", op.name))?;
+        let args: Vec<Option<Arg>> = inputs.iter().map(|v| v.map(|v| self.arg(v))).collect();
+        let infos = self.infer(op, &attrs, &args, outputs, &regions)?;
+        let node = self.graph.nodes.next_key();
+        let results = infos
+            .into_iter()
+            .enumerate()
+            .map(|(i, info)| {
+                let def = Def::Result(node, i);
+                self.graph.values.push(ValueData { name: String::new(), ty: info.ty, def, known: info.known })
+            })
+            .collect();
+        let data = NodeData { name: name.to_owned(), op, attrs, inputs, outputs: results, regions };
+        self.graph.nodes.push(data);
+        self.graph.regions[self.region].nodes.push(node);
+        Ok(node)
+    }
+
+    fn arg(&self, v: Value) -> Arg {
+        let d = &self.graph.values[v];
+        Arg { ty: d.ty.clone(), known: d.known.clone() }
+    }
+
+    fn infer(
+        &self,
+        op: &'static OpRow,
+        attrs: &attr::Attrs,
+        args: &[Option<Arg>],
+        outputs: usize,
+        regions: &[Region],
+    ) -> Result<Vec<Info>, String> {
+        let region_results: Vec<Vec<Type>> = regions
+            .iter()
+            .map(|r| self.graph.regions[*r].results.iter().map(|v| self.graph.values[*v].ty.clone()).collect())
+            .collect();
+        let next = Cell::new(0);
+        let base = self.graph.nodes.len();
+        let fresh = || {
+            next.set(next.get() + 1);
+            Symbol::new(&format!("u{base}_{}", next.get()))
+        };
+        let cx = Cx { op, attrs, inputs: args, outputs, region_results: &region_results, fresh: &fresh };
+        super::infer::infer(&cx)
+    }
+}
+
+/// Checks the number and presence of operands against a row.
+fn check_arity(op: &OpRow, inputs: &[Option<Value>]) -> Result<(), String> {
+    let many = op.inputs.last().is_some_and(|p| p.arity == Arity::Many);
+    if inputs.len() > op.inputs.len() && !many {
+        return Err(format!("{} takes at most {} inputs, found {}", op.name, op.inputs.len(), inputs.len()));
+    }
+    for (i, port) in op.inputs.iter().enumerate() {
+        let absent = inputs.get(i).copied().flatten().is_none();
+        if absent && port.arity != Arity::Optional {
+            return Err(format!("{} needs its input {i} ({})", op.name, port.name));
+        }
+    }
+    match inputs.iter().skip(op.inputs.len()).position(Option::is_none) {
+        Some(i) => Err(format!("{} input {} may not be absent", op.name, i + op.inputs.len())),
+        None => Ok(()),
+    }
+}

@@ -1,0 +1,221 @@
+//! The op rows: everything that is to be said of an op stands in its row, and nowhere else.
+//!
+//! A family of ops is one file with a `ROWS` table; [`FAMILIES`] lists them. `ARCHITECTURE.md` has
+//! the recipe for adding one.
+
+use crate::attr::AttrSpec;
+use crate::element::{Element, Term};
+use crate::graph::infer::{Cx, Info};
+use crate::graph::{Builder, Value};
+use crate::tensor::Tensor;
+use crate::types::TensorType;
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::LazyLock;
+
+/// Every family's rows.
+pub const FAMILIES: &[&[OpRow]] = &[];
+
+/// Everything that is to be said of an op. Make one with [`OpRow::new`] and the `with` methods'
+/// struct update: `OpRow { samples: &[..], ..OpRow::new(..) }`.
+pub struct OpRow {
+    /// The name in the text form; ONNX's, where ONNX has the op.
+    pub name: &'static str,
+    /// The ONNX domain (empty for `ai.onnx`) and the first opset version whose schema is this
+    /// row's. Older versions are rewritten by the importer. `None`: the op is Burin's own.
+    pub onnx: Option<(&'static str, i64)>,
+    /// Inputs by name; see [`Port`].
+    pub inputs: &'static [Port],
+    /// The least and the greatest number of results.
+    pub outputs: (usize, usize),
+    /// The attribute schema.
+    pub attrs: &'static [AttrSpec],
+    /// The type rule: the results' types from the operands' types and known contents. `Cx::outputs`
+    /// results are expected.
+    pub infer: fn(&Cx<'_>) -> Result<Vec<Info>, String>,
+    /// What the op computes.
+    pub meaning: Meaning,
+    /// Overrides the evaluation that derives from `meaning`.
+    pub eval: Option<EvalFn>,
+    /// Builds the derivative: given the node's operands, results and the results' gradients, gives
+    /// the operands' gradients. Absent where it derives from `meaning` or there is none.
+    pub grad: Option<GradFn>,
+    /// What it does besides computing its results.
+    pub effect: Effect,
+    /// How many regions a node has.
+    pub regions: usize,
+    /// Error bound against the evaluator, in ULPs of the result (pointwise ops) or, for reductions
+    /// and contractions, in multiples of `u * sum(|terms|)`.
+    pub tolerance: Tolerance,
+    /// Sample nodes for the matrix test, in the text form of [`crate::graph::sample`].
+    pub samples: &'static [&'static str],
+}
+
+/// An input of a row's schema.
+#[derive(Clone, Copy, Debug)]
+pub struct Port {
+    /// ONNX's name.
+    pub name: &'static str,
+    /// Whether it may be absent, or repeats.
+    pub arity: Arity,
+}
+
+/// How often an input stands.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Arity {
+    /// Once.
+    One,
+    /// Once or not at all.
+    Optional,
+    /// As often as one likes, at least once; only for the last.
+    Many,
+}
+
+/// An input that must be there.
+pub const fn one(name: &'static str) -> Port {
+    Port { name, arity: Arity::One }
+}
+
+/// An input that may be absent.
+pub const fn opt(name: &'static str) -> Port {
+    Port { name, arity: Arity::Optional }
+}
+
+/// An input that repeats.
+pub const fn many(name: &'static str) -> Port {
+    Port { name, arity: Arity::Many }
+}
+
+/// Operands with contents, as `eval` sees them.
+pub struct EvalCx<'a> {
+    /// The node, with the operands' concrete types and contents.
+    pub cx: &'a Cx<'a>,
+    /// The operands; trailing absent ones may be missing.
+    pub inputs: &'a [Option<Tensor>],
+    /// The results' types as inferred from the concrete operands; a size that depends on data is
+    /// a symbol here.
+    pub outputs: &'a [TensorType],
+}
+
+impl EvalCx<'_> {
+    /// An operand that must be there (the schema was checked before).
+    ///
+    /// # Panics
+    /// If it is absent.
+    pub fn input(&self, i: usize) -> &Tensor {
+        self.get(i).unwrap_or_else(|| panic!("{} input {i} is absent", self.cx.op.name))
+    }
+
+    /// An operand, if present.
+    pub fn get(&self, i: usize) -> Option<&Tensor> {
+        self.inputs.get(i).and_then(Option::as_ref)
+    }
+}
+
+/// Reference semantics: naive, accumulating in `f64` and rounding once.
+pub type EvalFn = fn(&EvalCx<'_>) -> Result<Vec<Tensor>, String>;
+/// One element of a result (of the number given) from the operands' elements.
+pub type ElementFn = fn(&Cx<'_>, usize) -> Result<Element, String>;
+/// Builds a sub-graph; `None` declines, and then the row must say more.
+pub type BuildFn = fn(&Cx<'_>, &mut Builder<'_>, &[Option<Value>]) -> Result<Option<Vec<Value>>, String>;
+/// Builds a derivative.
+pub type GradFn =
+    fn(&Cx<'_>, &mut Builder<'_>, &[Option<Value>], &[Value], &[Option<Value>]) -> Result<Vec<Option<Value>>, String>;
+
+/// What an op computes.
+#[derive(Clone, Copy)]
+pub enum Meaning {
+    /// Each element of the one result from the elements at the same (broadcast) position of the
+    /// operands. The terms given are those elements; the term returned has the result's type.
+    /// Evaluation, gradient, symbolic contents and loops derive from it.
+    Pointwise(fn(&Cx<'_>, &[Term]) -> Term),
+    /// Each element of a result is an element of an operand (or a fill value), found by index
+    /// arithmetic. Evaluation, symbolic contents and loops derive from it.
+    Movement(ElementFn),
+    /// A sub-graph of other ops. Evaluation (in `f64`) and loops derive from it.
+    Composite(BuildFn),
+    /// Reference semantics (in `OpRow::eval`) and how it is compiled.
+    Primitive(Lower),
+}
+
+/// How a primitive is compiled.
+#[derive(Clone, Copy)]
+pub enum Lower {
+    /// From the definition of one element.
+    Element(ElementFn),
+    /// Not yet: the compiler refuses the node and says so.
+    Interpreted,
+}
+
+/// What an op does besides computing its results.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Effect {
+    /// Nothing: equal operands give equal results.
+    Pure,
+    /// It draws random numbers.
+    Random,
+    /// It calls the host-op library.
+    Host,
+}
+
+/// How far compiled code may be from the evaluator.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub enum Tolerance {
+    /// Not at all, for any type.
+    Exact,
+    /// By so many ULPs of the result for floats; integers are exact.
+    Ulps(u32),
+    /// By `c * u * sum(|terms|)`, where the evaluator is run on absolute values to get the sum.
+    Sum(f64),
+}
+
+impl OpRow {
+    /// A pure op with one result and no attributes, exact, without samples.
+    pub const fn new(
+        name: &'static str,
+        onnx: Option<(&'static str, i64)>,
+        inputs: &'static [Port],
+        infer: fn(&Cx<'_>) -> Result<Vec<Info>, String>,
+        meaning: Meaning,
+    ) -> OpRow {
+        OpRow {
+            name,
+            onnx,
+            inputs,
+            outputs: (1, 1),
+            attrs: &[],
+            infer,
+            meaning,
+            eval: None,
+            grad: None,
+            effect: Effect::Pure,
+            regions: 0,
+            tolerance: Tolerance::Exact,
+            samples: &[],
+        }
+    }
+}
+
+/// Rows are compared by name, which is unique.
+impl PartialEq for OpRow {
+    fn eq(&self, other: &Self) -> bool {
+        self.name == other.name
+    }
+}
+
+impl fmt::Debug for OpRow {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name)
+    }
+}
+
+/// Every row.
+pub fn all() -> impl Iterator<Item = &'static OpRow> {
+    FAMILIES.iter().flat_map(|f| f.iter())
+}
+
+/// The row of that name.
+pub fn by_name(name: &str) -> Option<&'static OpRow> {
+    static INDEX: LazyLock<HashMap<&str, &OpRow>> = LazyLock::new(|| all().map(|r| (r.name, r)).collect());
+    INDEX.get(name).copied()
+}

@@ -1,0 +1,72 @@
+//! Interned names for symbolic dimensions and loop variables.
+//!
+//! Two symbols are the same exactly when their names are. The table is global and only grows; a
+//! program holds a few hundred distinct names at most, since every pass takes its names from a
+//! counter of its own.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::{LazyLock, RwLock};
+
+/// A name such as `batch` or `i0`. `Display` prints the name.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Symbol(u32);
+
+#[derive(Default)]
+struct Table {
+    names: Vec<&'static str>,
+    ids: HashMap<&'static str, u32>,
+}
+
+static TABLE: LazyLock<RwLock<Table>> = LazyLock::new(RwLock::default);
+
+impl Symbol {
+    /// The symbol of that name.
+    pub fn new(name: &str) -> Symbol {
+        let known = |t: &Table| t.ids.get(name).copied();
+        let read = TABLE.read().unwrap_or_else(|e| e.into_inner());
+        if let Some(id) = known(&read) {
+            return Symbol(id);
+        }
+        drop(read);
+        let mut table = TABLE.write().unwrap_or_else(|e| e.into_inner());
+        if let Some(id) = known(&table) {
+            return Symbol(id);
+        }
+        let id = table.names.len() as u32;
+        let name: &'static str = Box::leak(name.to_owned().into_boxed_str());
+        table.names.push(name);
+        table.ids.insert(name, id);
+        Symbol(id)
+    }
+
+    /// The name.
+    pub fn name(self) -> &'static str {
+        TABLE.read().unwrap_or_else(|e| e.into_inner()).names[self.0 as usize]
+    }
+}
+
+/// Symbols are ordered by name, so that canonical forms do not depend on the order of interning.
+impl Ord for Symbol {
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        if self.0 == other.0 { std::cmp::Ordering::Equal } else { self.name().cmp(other.name()) }
+    }
+}
+
+impl PartialOrd for Symbol {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl fmt::Display for Symbol {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl fmt::Debug for Symbol {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}

@@ -1,0 +1,83 @@
+//! Types of graph values: tensors with symbolic shapes, and room for what is not a tensor.
+
+use crate::dtype::DType;
+use crate::expr::Expr;
+use std::fmt;
+
+/// The element type and shape of a tensor. A dimension is an expression over the graph's symbols.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub struct TensorType {
+    /// The element type.
+    pub dtype: DType,
+    /// The extent of each dimension, outermost first.
+    pub shape: Vec<Expr>,
+}
+
+impl TensorType {
+    /// A type with that shape.
+    pub fn new(dtype: DType, shape: impl IntoIterator<Item = impl Into<Expr>>) -> TensorType {
+        TensorType { dtype, shape: shape.into_iter().map(Into::into).collect() }
+    }
+
+    /// The number of dimensions.
+    pub fn rank(&self) -> usize {
+        self.shape.len()
+    }
+
+    /// The number of elements.
+    pub fn elements(&self) -> Expr {
+        Expr::product(&self.shape)
+    }
+
+    /// The shape in numbers, where every dimension is a constant.
+    pub fn static_shape(&self) -> Option<Vec<usize>> {
+        self.shape.iter().map(|d| d.as_const().and_then(|d| usize::try_from(d).ok())).collect()
+    }
+}
+
+impl fmt::Display for TensorType {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}[", self.dtype)?;
+        for (i, d) in self.shape.iter().enumerate() {
+            write!(f, "{}{d}", if i == 0 { "" } else { ", " })?;
+        }
+        f.write_str("]")
+    }
+}
+
+/// The type of a graph value.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub enum Type {
+    /// A tensor.
+    Tensor(TensorType),
+    /// A sequence of values of one type.
+    Sequence(Box<Type>),
+    /// A value that may be absent.
+    Optional(Box<Type>),
+}
+
+impl Type {
+    /// The tensor's type, if this is one.
+    pub fn tensor(&self) -> Option<&TensorType> {
+        match self {
+            Type::Tensor(t) => Some(t),
+            _ => None,
+        }
+    }
+}
+
+impl From<TensorType> for Type {
+    fn from(t: TensorType) -> Type {
+        Type::Tensor(t)
+    }
+}
+
+impl fmt::Display for Type {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Type::Tensor(t) => write!(f, "{t}"),
+            Type::Sequence(t) => write!(f, "seq({t})"),
+            Type::Optional(t) => write!(f, "optional({t})"),
+        }
+    }
+}
