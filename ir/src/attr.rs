@@ -159,12 +159,7 @@ pub fn complete(schema: &[AttrSpec], mut given: Vec<(String, Attr)>) -> Result<A
         let value = match (found, spec.default) {
             (Some(v), _) if v.kind() == spec.kind => v,
             (Some(v), _) => {
-                return Err(format!(
-                    "attribute {} is {:?}, expected {:?}",
-                    spec.name,
-                    v.kind(),
-                    spec.kind
-                ));
+                return Err(format!("attribute {} is {:?}, expected {:?}", spec.name, v.kind(), spec.kind));
             }
             (None, Default::Required) => return Err(format!("attribute {} is missing", spec.name)),
             (None, Default::Absent) => continue,

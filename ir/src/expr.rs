@@ -340,8 +340,20 @@ impl Expr {
                 let least = matches!(atom, Atom::Min(_));
                 let difference = (&a - &b).bounds(ranges);
                 match (difference.lo, difference.hi) {
-                    (_, Some(hi)) if hi <= 0 => if least { a } else { b },
-                    (Some(lo), _) if lo >= 0 => if least { b } else { a },
+                    (_, Some(hi)) if hi <= 0 => {
+                        if least {
+                            a
+                        } else {
+                            b
+                        }
+                    }
+                    (Some(lo), _) if lo >= 0 => {
+                        if least {
+                            b
+                        } else {
+                            a
+                        }
+                    }
                     _ if least => a.minimum(&b),
                     _ => a.maximum(&b),
                 }

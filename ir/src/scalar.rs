@@ -177,7 +177,20 @@ impl ScalarOp {
         use ScalarOp::*;
         matches!(
             self,
-            Exp | Log | Sin | Cos | Tan | Asin | Acos | Atan | Sinh | Cosh | Tanh | Asinh | Acosh | Atanh | Erf
+            Exp | Log
+                | Sin
+                | Cos
+                | Tan
+                | Asin
+                | Acos
+                | Atan
+                | Sinh
+                | Cosh
+                | Tanh
+                | Asinh
+                | Acosh
+                | Atanh
+                | Erf
         )
     }
 
@@ -433,8 +446,20 @@ fn float_binary(op: ScalarOp, a: f64, b: f64) -> Scalar {
             if r != 0.0 && (r < 0.0) != (b < 0.0) { r + b } else { r }
         }
         Min | Max if a.is_nan() || b.is_nan() => f64::NAN,
-        Min if a == b => if a.is_sign_negative() { a } else { b },
-        Max if a == b => if a.is_sign_negative() { b } else { a },
+        Min if a == b => {
+            if a.is_sign_negative() {
+                a
+            } else {
+                b
+            }
+        }
+        Max if a == b => {
+            if a.is_sign_negative() {
+                b
+            } else {
+                a
+            }
+        }
         Min => a.min(b),
         Max => a.max(b),
         Pow => a.powf(b),
@@ -478,8 +503,20 @@ fn signed_op(op: ScalarOp, ty: DType, args: &[Scalar]) -> Scalar {
         Add => a.wrapping_add(b),
         Sub => a.wrapping_sub(b),
         Mul => a.wrapping_mul(b),
-        Div => if b == 0 { 0 } else { a.wrapping_div(b) },
-        Rem => if b == 0 { 0 } else { a.wrapping_rem(b) },
+        Div => {
+            if b == 0 {
+                0
+            } else {
+                a.wrapping_div(b)
+            }
+        }
+        Rem => {
+            if b == 0 {
+                0
+            } else {
+                a.wrapping_rem(b)
+            }
+        }
         Mod => {
             let r = if b == 0 { 0 } else { a.wrapping_rem(b) };
             if r != 0 && (r < 0) != (b < 0) { r + b } else { r }
@@ -489,8 +526,22 @@ fn signed_op(op: ScalarOp, ty: DType, args: &[Scalar]) -> Scalar {
         And => a & b,
         Or => a | b,
         Xor => a ^ b,
-        Shl => if in_width { a << b } else { 0 },
-        Shr => if in_width { a >> b } else if a < 0 { -1 } else { 0 },
+        Shl => {
+            if in_width {
+                a << b
+            } else {
+                0
+            }
+        }
+        Shr => {
+            if in_width {
+                a >> b
+            } else if a < 0 {
+                -1
+            } else {
+                0
+            }
+        }
         Pow => pow_signed(a, b),
         MulAdd | Fma => a.wrapping_mul(b).wrapping_add(args[2].as_i64()),
         Eq => return Scalar::B(a == b),
@@ -508,7 +559,13 @@ fn pow_signed(base: i64, exponent: i64) -> i64 {
     match (base, exponent) {
         (_, 0..) => pow_wrapping(base as u64, exponent as u64) as i64,
         (1, _) => 1,
-        (-1, e) => if e % 2 == 0 { 1 } else { -1 },
+        (-1, e) => {
+            if e % 2 == 0 {
+                1
+            } else {
+                -1
+            }
+        }
         _ => 0,
     }
 }
@@ -544,8 +601,20 @@ fn unsigned_op(op: ScalarOp, ty: DType, args: &[Scalar]) -> Scalar {
         And => a & b,
         Or => a | b,
         Xor => a ^ b,
-        Shl => if in_width { a << b } else { 0 },
-        Shr => if in_width { a >> b } else { 0 },
+        Shl => {
+            if in_width {
+                a << b
+            } else {
+                0
+            }
+        }
+        Shr => {
+            if in_width {
+                a >> b
+            } else {
+                0
+            }
+        }
         Pow => pow_wrapping(a, b),
         MulAdd | Fma => a.wrapping_mul(b).wrapping_add(args[2].as_i64() as u64),
         Eq => return Scalar::B(a == b),

@@ -81,7 +81,11 @@ impl<'a> Builder<'a> {
 
     fn arg(&self, v: Value) -> Arg {
         let d = &self.graph.values[v];
-        Arg { ty: d.ty.clone(), known: d.known.clone() }
+        let data = match &d.def {
+            Def::Const(Constant::Data(t)) => Some(t.clone()),
+            _ => None,
+        };
+        Arg { ty: d.ty.clone(), known: d.known.clone(), data }
     }
 
     fn infer(
@@ -94,7 +98,9 @@ impl<'a> Builder<'a> {
     ) -> Result<Vec<Info>, String> {
         let region_results: Vec<Vec<Type>> = regions
             .iter()
-            .map(|r| self.graph.regions[*r].results.iter().map(|v| self.graph.values[*v].ty.clone()).collect())
+            .map(|r| {
+                self.graph.regions[*r].results.iter().map(|v| self.graph.values[*v].ty.clone()).collect()
+            })
             .collect();
         let next = Cell::new(0);
         let base = self.graph.nodes.len();

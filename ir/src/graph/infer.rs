@@ -7,6 +7,7 @@ use crate::expr::Expr;
 use crate::graph::Constant;
 use crate::ops::OpRow;
 use crate::symbol::Symbol;
+use crate::tensor::Tensor;
 use crate::types::{TensorType, Type};
 use std::sync::Arc;
 
@@ -18,8 +19,10 @@ pub const KNOWN_LIMIT: usize = 1024;
 pub struct Arg {
     /// Its type.
     pub ty: Type,
-    /// Its contents, where they are known.
+    /// Its contents as expressions, where they are known.
     pub known: Option<Arc<[Expr]>>,
+    /// Its contents, where it is a constant whose data is at hand.
+    pub data: Option<Tensor>,
 }
 
 /// A node as its row's functions see it.
@@ -89,6 +92,11 @@ impl Cx<'_> {
     /// The contents of an operand as integers, where they are known and constant.
     pub fn known_ints(&self, i: usize) -> Option<Vec<i64>> {
         self.known(i)?.iter().map(Expr::as_const).collect()
+    }
+
+    /// The contents of an operand that is a constant, as floats.
+    pub fn known_floats(&self, i: usize) -> Option<Vec<f64>> {
+        self.arg(i)?.data.as_ref().map(Tensor::to_f64s)
     }
 
     /// A required integer attribute (the schema guarantees its presence).

@@ -40,6 +40,9 @@ pub struct OpRow {
     /// Builds the derivative: given the node's operands, results and the results' gradients, gives
     /// the operands' gradients. Absent where it derives from `meaning` or there is none.
     pub grad: Option<GradFn>,
+    /// Whether the result holds the first operand's elements in the same row-major order, under
+    /// another shape: compiled code then needs no copy. Only for [`Meaning::Movement`].
+    pub view: bool,
     /// What it does besides computing its results.
     pub effect: Effect,
     /// How many regions a node has.
@@ -119,8 +122,13 @@ pub type ElementFn = fn(&Cx<'_>, usize) -> Result<Element, String>;
 /// Builds a sub-graph; `None` declines, and then the row must say more.
 pub type BuildFn = fn(&Cx<'_>, &mut Builder<'_>, &[Option<Value>]) -> Result<Option<Vec<Value>>, String>;
 /// Builds a derivative.
-pub type GradFn =
-    fn(&Cx<'_>, &mut Builder<'_>, &[Option<Value>], &[Value], &[Option<Value>]) -> Result<Vec<Option<Value>>, String>;
+pub type GradFn = fn(
+    &Cx<'_>,
+    &mut Builder<'_>,
+    &[Option<Value>],
+    &[Value],
+    &[Option<Value>],
+) -> Result<Vec<Option<Value>>, String>;
 
 /// What an op computes.
 #[derive(Clone, Copy)]
@@ -188,6 +196,7 @@ impl OpRow {
             meaning,
             eval: None,
             grad: None,
+            view: false,
             effect: Effect::Pure,
             regions: 0,
             tolerance: Tolerance::Exact,
