@@ -12,6 +12,10 @@
 //! A kernel's parallel loop may only stand outermost (it is the kernel's whole body); its
 //! iterations may run in any order and at once, so they must not write what another one touches.
 
+pub mod build;
+
+pub use build::Builder;
+
 use crate::dtype::DType;
 use crate::element::ReduceOp;
 use crate::expr::Expr;
