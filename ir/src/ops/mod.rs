@@ -3,6 +3,8 @@
 //! A family of ops is one file with a `ROWS` table; [`FAMILIES`] lists them. `ARCHITECTURE.md` has
 //! the recipe for adding one.
 
+pub mod rules;
+
 use crate::attr::AttrSpec;
 use crate::element::{Element, Term};
 use crate::graph::infer::{Cx, Info};
@@ -134,7 +136,8 @@ pub type GradFn = fn(
 #[derive(Clone, Copy)]
 pub enum Meaning {
     /// Each element of the one result from the elements at the same (broadcast) position of the
-    /// operands. The terms given are those elements; the term returned has the result's type.
+    /// operands. The terms given are those elements, one for each operand that is present, in
+    /// order; the term returned has the result's type.
     /// Evaluation, gradient, symbolic contents and loops derive from it.
     Pointwise(fn(&Cx<'_>, &[Term]) -> Term),
     /// Each element of a result is an element of an operand (or a fill value), found by index
