@@ -79,6 +79,18 @@ impl Tensor {
         Tensor { dtype, shape: shape.to_vec(), data: data.into() }
     }
 
+    /// A tensor of the given numbers, rounded or converted to `dtype` as [`Scalar::cast`] does.
+    ///
+    /// # Panics
+    /// If their number does not fit the shape.
+    pub fn from_f64s(dtype: DType, shape: &[usize], values: &[f64]) -> Tensor {
+        match dtype {
+            DType::F64 => Tensor::new(shape, values),
+            DType::F32 => Tensor::new(shape, &values.iter().map(|v| *v as f32).collect::<Vec<_>>()),
+            _ => Tensor::from_scalars(dtype, shape, values.iter().map(|v| Scalar::F(*v))),
+        }
+    }
+
     /// A tensor whose elements are all zero.
     pub fn zeros(dtype: DType, shape: &[usize]) -> Tensor {
         let n = shape.iter().product::<usize>() * dtype.bytes();

@@ -3,6 +3,7 @@
 //! A family of ops is one file with a `ROWS` table; [`FAMILIES`] lists them. `ARCHITECTURE.md` has
 //! the recipe for adding one.
 
+pub mod contract;
 pub mod rules;
 
 use crate::attr::AttrSpec;
@@ -16,7 +17,7 @@ use std::fmt;
 use std::sync::LazyLock;
 
 /// Every family's rows.
-pub const FAMILIES: &[&[OpRow]] = &[];
+pub const FAMILIES: &[&[OpRow]] = &[contract::ROWS];
 
 /// Everything that is to be said of an op. Make one with [`OpRow::new`] and the `with` methods'
 /// struct update: `OpRow { samples: &[..], ..OpRow::new(..) }`.
