@@ -4,7 +4,9 @@
 //! the recipe for adding one.
 
 pub mod contract;
+pub mod conv;
 pub mod rules;
+mod window;
 
 use crate::attr::AttrSpec;
 use crate::element::{Element, Term};
@@ -17,7 +19,7 @@ use std::fmt;
 use std::sync::LazyLock;
 
 /// Every family's rows.
-pub const FAMILIES: &[&[OpRow]] = &[contract::ROWS];
+pub const FAMILIES: &[&[OpRow]] = &[contract::ROWS, conv::ROWS];
 
 /// Everything that is to be said of an op. Make one with [`OpRow::new`] and the `with` methods'
 /// struct update: `OpRow { samples: &[..], ..OpRow::new(..) }`.
