@@ -21,6 +21,7 @@ pub mod ops;
 pub mod scalar;
 pub mod symbol;
 pub mod tensor;
+pub mod text;
 pub mod types;
 
 pub use attr::{Attr, Attrs};

@@ -8,7 +8,8 @@ use std::collections::HashMap;
 use std::fmt;
 use std::sync::{LazyLock, RwLock};
 
-/// A name such as `batch` or `i0`. `Display` prints the name.
+/// A name such as `batch` or `i0`. `Display` prints the name, in quotes if it is no
+/// identifier of the text forms.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Symbol(u32);
 
@@ -61,7 +62,7 @@ impl PartialOrd for Symbol {
 
 impl fmt::Display for Symbol {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.name())
+        f.write_str(&crate::text::identifier(self.name()))
     }
 }
 
