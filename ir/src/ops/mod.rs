@@ -3,8 +3,10 @@
 //! A family of ops is one file with a `ROWS` table; [`FAMILIES`] lists them. `ARCHITECTURE.md` has
 //! the recipe for adding one.
 
+pub mod activation;
 pub mod contract;
 pub mod conv;
+pub mod pointwise;
 pub mod rules;
 mod window;
 
@@ -19,7 +21,13 @@ use std::fmt;
 use std::sync::LazyLock;
 
 /// Every family's rows.
-pub const FAMILIES: &[&[OpRow]] = &[contract::ROWS, conv::ROWS];
+#[rustfmt::skip]
+pub const FAMILIES: &[&[OpRow]] = &[
+    activation::ROWS,
+    pointwise::ROWS,
+    contract::ROWS,
+    conv::ROWS,
+];
 
 /// Everything that is to be said of an op. Make one with [`OpRow::new`] and the `with` methods'
 /// struct update: `OpRow { samples: &[..], ..OpRow::new(..) }`.
