@@ -5,7 +5,7 @@
 //! - [`loops`]: language 2, one kernel as a loop nest over flat buffers.
 //! - [`ops`]: one row for each op.
 //! - [`element`]: how a row says what one element of its result is; the bridge between the two.
-//! - [`expr`], [`scalar`]: the integer and the scalar algebra that both languages share.
+//! - [`expr`] (with [`index`]), [`scalar`]: the integer and the scalar algebra that both languages share.
 //!
 //! Nothing here performs I/O, and nothing here is fast on purpose: the evaluator and the loop
 //! interpreter are the oracles that compiled code is held against.
@@ -16,6 +16,7 @@ pub mod dtype;
 pub mod element;
 pub mod expr;
 pub mod graph;
+pub mod index;
 pub mod loops;
 pub mod ops;
 pub mod scalar;

@@ -111,7 +111,12 @@ pub struct EvalCx<'a> {
     /// The results' types as inferred from the concrete operands; a size that depends on data is
     /// a symbol here.
     pub outputs: &'a [TensorType],
+    /// Evaluates the node's region of that number with the given parameters, and gives its results.
+    pub region: RegionFn<'a>,
 }
+
+/// Evaluates a region of the node at hand.
+pub type RegionFn<'a> = &'a dyn Fn(usize, &[Tensor]) -> Result<Vec<Tensor>, String>;
 
 impl EvalCx<'_> {
     /// An operand that must be there (the schema was checked before).
