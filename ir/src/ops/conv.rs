@@ -110,36 +110,22 @@ fn conv_element(cx: &Cx<'_>, _: usize) -> Result<Element, String> {
     let wide = dtype.accumulator();
     let axes = axes(2 + conv.slides.len());
     let (n, o): (Expr, Expr) = (axes[0].into(), axes[1].into());
-    // Dimensions of one element are not worth a loop.
-    let mut vars = Vec::new();
-    let mut over = |extent: &Expr| -> Expr {
-        if *extent == 1 {
-            return Expr::ZERO;
-        }
-        let k = reduction(vars.len());
-        vars.push((k, extent.clone()));
-        k.into()
+    let (mut vars, mut c) = (Vec::new(), Expr::ZERO);
+    if conv.depth != 1 {
+        vars.push((reduction(0), conv.depth.clone()));
+        c = reduction(0).into();
+    }
+    let taps = window::taps(&conv.slides, &axes[2..], vars.len());
+    vars.extend(taps.vars);
+    let load = |input, index: [Expr; 2], rest: Vec<Expr>| {
+        Term::load(dtype, input, index.into_iter().chain(rest).collect()).cast(wide)
     };
-    let c = over(&conv.depth);
-    let mut x = vec![n, conv.input_channel(&o, &c)];
-    let mut w = vec![o.clone(), c];
-    let mut inside = Vec::new();
-    for (s, y) in conv.slides.iter().zip(&axes[2..]) {
-        let k = over(&s.kernel);
-        let at = s.position(&(*y).into(), &k);
-        inside.extend(s.inside(&at));
-        x.push(at);
-        w.push(k);
-    }
-    let load = |input, index| Term::load(dtype, input, index).cast(wide);
-    let x = load(0, x);
+    let x = load(0, [n, conv.input_channel(&o, &c)], taps.position);
     let zero = x.lit(0.0);
-    let mut sum = Term::when(inside, x, zero) * load(1, w);
-    if !vars.is_empty() {
-        sum = Term::reduce(ReduceOp::Sum, vars, sum);
-    }
+    let x = Term::when(taps.inside, x, zero);
+    let mut sum = window::reduce(ReduceOp::Sum, vars, x * load(1, [o.clone(), c], taps.kernel));
     if cx.has(2) {
-        sum = sum + load(2, vec![o]);
+        sum = sum + Term::load(dtype, 2, vec![o]).cast(wide);
     }
     Ok(Element { axes, body: sum.cast(dtype) })
 }

@@ -7,6 +7,7 @@ pub mod activation;
 pub mod contract;
 pub mod conv;
 pub mod pointwise;
+pub mod pool;
 pub mod rules;
 mod window;
 
@@ -27,6 +28,7 @@ pub const FAMILIES: &[&[OpRow]] = &[
     pointwise::ROWS,
     contract::ROWS,
     conv::ROWS,
+    pool::ROWS,
 ];
 
 /// Everything that is to be said of an op. Make one with [`OpRow::new`] and the `with` methods'

@@ -5,6 +5,7 @@
 //! `y * stride + k * dilation - before`, which may lie outside the input where there is padding.
 
 use super::rules;
+use crate::element::{ReduceOp, Term, reduction};
 use crate::expr::{Expr, Range};
 use crate::graph::infer::Cx;
 use crate::symbol::Symbol;
@@ -157,6 +158,41 @@ impl Slide {
     }
 }
 
+/// The spatial dimensions of one application of the kernel, for an element definition.
+pub(super) struct Taps {
+    /// The kernel's positions as reduction variables; those of a single element are left out.
+    pub(super) vars: Vec<(Symbol, Expr)>,
+    /// Where each dimension is read.
+    pub(super) position: Vec<Expr>,
+    /// The kernel position in each dimension.
+    pub(super) kernel: Vec<Expr>,
+    /// Zero or above where the positions lie inside the input.
+    pub(super) inside: Vec<Expr>,
+}
+
+/// The kernel applied at the output positions `at`, with reduction variables numbered from `first`.
+pub(super) fn taps(slides: &[Slide], at: &[Symbol], first: usize) -> Taps {
+    let mut out = Taps { vars: vec![], position: vec![], kernel: vec![], inside: vec![] };
+    for (s, y) in slides.iter().zip(at) {
+        let mut k = Expr::ZERO;
+        if s.kernel != 1 {
+            let var = reduction(first + out.vars.len());
+            out.vars.push((var, s.kernel.clone()));
+            k = var.into();
+        }
+        let position = s.position(&(*y).into(), &k);
+        out.inside.extend(s.inside(&position));
+        out.position.push(position);
+        out.kernel.push(k);
+    }
+    out
+}
+
+/// A reduction; the body itself where there is nothing to go over.
+pub(super) fn reduce(op: ReduceOp, vars: Vec<(Symbol, Expr)>, body: Term) -> Term {
+    if vars.is_empty() { body } else { Term::reduce(op, vars, body) }
+}
+
 /// A window over one spatial dimension in numbers.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Fixed {
@@ -166,6 +202,7 @@ pub(super) struct Fixed {
     pub(super) stride: usize,
     pub(super) dilation: usize,
     pub(super) before: usize,
+    pub(super) after: usize,
 }
 
 impl Fixed {
@@ -179,6 +216,16 @@ impl Fixed {
         }
     }
 
+    /// How many kernel positions lie inside the input at output position `y`; with `padded`, inside
+    /// the input and its padding.
+    pub(super) fn count(&self, y: usize, padded: bool) -> usize {
+        let inside = match padded {
+            true => 0..self.before + self.input + self.after,
+            false => self.before..self.before + self.input,
+        };
+        (0..self.kernel).filter(|k| inside.contains(&(y * self.stride + k * self.dilation))).count()
+    }
+
     /// The input position of output `y` and kernel position `k`, which meet.
     fn meets(&self, y: usize, k: usize) -> usize {
         y * self.stride + k * self.dilation - self.before
@@ -188,7 +235,8 @@ impl Fixed {
 /// The windows in numbers, as three dimensions of which leading ones may be single elements. A
 /// window of one element that does not skip any is flattened to a single dimension.
 pub(super) fn fixed(slides: &[Slide]) -> Result<[Fixed; 3], String> {
-    const SINGLE: Fixed = Fixed { input: 1, output: 1, kernel: 1, stride: 1, dilation: 1, before: 0 };
+    const SINGLE: Fixed =
+        Fixed { input: 1, output: 1, kernel: 1, stride: 1, dilation: 1, before: 0, after: 0 };
     let number = |e: &Expr| {
         let n = e.as_const().and_then(|n| usize::try_from(n).ok());
         n.ok_or_else(|| format!("the extent {e} is not a number"))
@@ -203,9 +251,10 @@ pub(super) fn fixed(slides: &[Slide]) -> Result<[Fixed; 3], String> {
             stride: s.stride as usize,
             dilation: s.dilation as usize,
             before: number(&s.before)?,
+            after: number(&s.after)?,
         };
     }
-    if out.iter().all(|f| f.kernel == 1 && f.stride == 1 && f.before == 0 && f.input == f.output) {
+    if out.iter().all(|f| f.kernel == 1 && f.stride == 1 && f.before + f.after == 0 && f.input == f.output) {
         let n = out.iter().map(|f| f.input).product();
         out = [SINGLE, SINGLE, Fixed { input: n, output: n, ..SINGLE }];
     }
