@@ -33,7 +33,9 @@ pub struct Descriptor {
     pub image_bytes: u64,
     /// Bytes of the packed weights, which lie elsewhere.
     pub weight_bytes: u64,
-    /// A number that the weights' segment repeats, so that an image is not run with others' weights.
+    /// A hash of the weights, which stands in 8 little-endian bytes at the first multiple of
+    /// [`ALIGN`] from `weight_bytes` on, so that an image is not run with others' weights. The whole
+    /// weight segment has [`weight_segment_bytes`].
     pub weight_id: u64,
     /// CPU features that the code needs: a mask of [`cpu`].
     pub cpu_features: u64,
@@ -49,6 +51,15 @@ pub struct Descriptor {
     pub states: Table,
     /// Table of [`Text`]: the names of nodes, for [`Status::node`] and for tracing.
     pub nodes: Table,
+}
+
+/// Bytes of the weight segment: the weights, padding, and their [`Descriptor::weight_id`] in a block
+/// of [`ALIGN`] bytes. `None` where that overflows.
+pub const fn weight_segment_bytes(weight_bytes: u64) -> Option<u64> {
+    match weight_bytes.checked_next_multiple_of(ALIGN as u64) {
+        Some(n) => n.checked_add(ALIGN as u64),
+        None => None,
+    }
 }
 
 /// A string in the image.
@@ -226,6 +237,8 @@ pub mod dtype {
 pub mod port {
     /// The output's size is known only after the run; the caller must give [`Call::alloc`](super::Call::alloc).
     pub const UNBOUNDED: u32 = 1;
+    /// The output's extents depend on the data: the plan gives upper bounds, the run the extents.
+    pub const BOUNDED: u32 = 2;
 }
 
 /// What a call answers; 0 is success.
@@ -270,7 +283,11 @@ pub struct Plan {
     pub reserved: u32,
     /// Out: bytes of the arena, including the workers' scratch.
     pub arena_bytes: u64,
-    /// Out: the extents of all outputs, one after another.
+    /// Out: the extents of all inputs, one after another, against which the caller checks what it
+    /// has; null: not wanted.
+    pub input_dims: *mut i64,
+    /// Out: the extents of all outputs, one after another; upper bounds where
+    /// [`port::BOUNDED`] is set, 0 where [`port::UNBOUNDED`] is.
     pub output_dims: *mut i64,
     /// Out: details of a failure.
     pub status: Status,
@@ -284,10 +301,13 @@ pub struct Call {
     pub weights: *const u8,
     /// The arena, [`ALIGN`]ed; at least as large as the plan for these dimensions and workers says.
     pub arena: *mut u8,
-    /// The inputs, in order.
+    /// The inputs, in order; each aligned to its element.
     pub inputs: *const *const u8,
-    /// The outputs, in order.
+    /// The outputs, in order; each aligned to its element. Null where [`port::UNBOUNDED`] is set.
     pub outputs: *const *mut u8,
+    /// The extents of all outputs, one after another, as the plan gave them. Those of outputs with a
+    /// flag of [`port`] are overwritten with what they turned out to be; null where there are none.
+    pub output_dims: *mut i64,
     /// The state variables, in order; updated in place.
     pub states: *const *mut u8,
     /// The dimensions, in the order of [`Entry::dims`].

@@ -1,0 +1,383 @@
+//! Typed tensors, borrowed and owned.
+//!
+//! Both are dense and row-major, hold as many bytes as their shape says, and are aligned to their
+//! element.
+
+use crate::abi::dtype;
+use crate::buffer::Buffer;
+use crate::error::Error;
+use alloc::format;
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::fmt;
+
+/// Element types.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[repr(u32)]
+#[allow(missing_docs)]
+pub enum DType {
+    F64 = dtype::F64,
+    F32 = dtype::F32,
+    F16 = dtype::F16,
+    BF16 = dtype::BF16,
+    I64 = dtype::I64,
+    I32 = dtype::I32,
+    I16 = dtype::I16,
+    I8 = dtype::I8,
+    U64 = dtype::U64,
+    U32 = dtype::U32,
+    U16 = dtype::U16,
+    U8 = dtype::U8,
+    Bool = dtype::BOOL,
+}
+
+/// (type, name, bytes), the facts of every type.
+const FACTS: [(DType, &str, usize); 13] = [
+    (DType::F64, "f64", 8),
+    (DType::F32, "f32", 4),
+    (DType::F16, "f16", 2),
+    (DType::BF16, "bf16", 2),
+    (DType::I64, "i64", 8),
+    (DType::I32, "i32", 4),
+    (DType::I16, "i16", 2),
+    (DType::I8, "i8", 1),
+    (DType::U64, "u64", 8),
+    (DType::U32, "u32", 4),
+    (DType::U16, "u16", 2),
+    (DType::U8, "u8", 1),
+    (DType::Bool, "bool", 1),
+];
+
+impl DType {
+    /// Every element type.
+    pub fn all() -> impl Iterator<Item = DType> {
+        FACTS.iter().map(|f| f.0)
+    }
+
+    fn facts(self) -> (DType, &'static str, usize) {
+        FACTS.into_iter().find(|f| f.0 == self).unwrap_or(FACTS[0])
+    }
+
+    /// The type of a number of [`dtype`].
+    pub fn from_abi(number: u32) -> Option<DType> {
+        DType::all().find(|d| d.abi() == number)
+    }
+
+    /// Its number in [`dtype`].
+    pub const fn abi(self) -> u32 {
+        self as u32
+    }
+
+    /// Its name, such as `f32`.
+    pub fn name(self) -> &'static str {
+        self.facts().1
+    }
+
+    /// Bytes of an element.
+    pub fn bytes(self) -> usize {
+        self.facts().2
+    }
+
+    /// Whether this is a floating-point type.
+    pub const fn is_float(self) -> bool {
+        matches!(self, DType::F64 | DType::F32 | DType::F16 | DType::BF16)
+    }
+
+    /// An element's value; integers beyond 2^53 are rounded.
+    ///
+    /// # Panics
+    /// If there are fewer bytes than the element has.
+    pub fn to_f64(self, bytes: &[u8]) -> f64 {
+        macro_rules! le {
+            ($t:ty) => {{
+                let mut b = [0; size_of::<$t>()];
+                b.copy_from_slice(&bytes[..size_of::<$t>()]);
+                <$t>::from_le_bytes(b)
+            }};
+        }
+        match self {
+            DType::F64 => le!(f64),
+            DType::F32 => le!(f32) as f64,
+            DType::F16 => F16(le!(u16)).to_f32() as f64,
+            DType::BF16 => BF16(le!(u16)).to_f32() as f64,
+            DType::I64 => le!(i64) as f64,
+            DType::I32 => le!(i32) as f64,
+            DType::I16 => le!(i16) as f64,
+            DType::I8 => le!(i8) as f64,
+            DType::U64 => le!(u64) as f64,
+            DType::U32 => le!(u32) as f64,
+            DType::U16 => le!(u16) as f64,
+            DType::U8 | DType::Bool => bytes[0] as f64,
+        }
+    }
+}
+
+impl fmt::Display for DType {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// IEEE 754 binary16, as its bits.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[repr(transparent)]
+pub struct F16(pub u16);
+
+/// The upper half of an `f32`, as its bits.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[repr(transparent)]
+pub struct BF16(pub u16);
+
+impl F16 {
+    /// The value, exactly.
+    pub fn to_f32(self) -> f32 {
+        let (sign, exponent, fraction) =
+            ((self.0 as u32 >> 15) << 31, self.0 >> 10 & 31, self.0 as u32 & 0x3ff);
+        let magnitude = match exponent {
+            // Denormals are multiples of 2^-24.
+            0 => return f32::from_bits((fraction as f32 / 16_777_216.0).to_bits() | sign),
+            31 => 0x7f80_0000 | fraction << 13,
+            e => (e as u32 + 112) << 23 | fraction << 13,
+        };
+        f32::from_bits(sign | magnitude)
+    }
+}
+
+impl BF16 {
+    /// The value, exactly.
+    pub fn to_f32(self) -> f32 {
+        f32::from_bits((self.0 as u32) << 16)
+    }
+}
+
+/// A Rust type that stores one element.
+///
+/// # Safety
+/// The type must have the size and alignment of the element type, and no padding.
+pub unsafe trait Element: Copy + 'static {
+    /// The element type it stores.
+    const DTYPE: DType;
+    /// Whether every bit pattern of the element type is a value of the Rust type.
+    const ANY_BITS: bool = true;
+}
+
+macro_rules! elements {
+    ($($t:ty => $d:ident),*) => {$(
+        // SAFETY: the primitive (or a transparent wrapper of one) of that size.
+        unsafe impl Element for $t { const DTYPE: DType = DType::$d; }
+    )*};
+}
+elements!(f64 => F64, f32 => F32, F16 => F16, BF16 => BF16, i64 => I64, i32 => I32, i16 => I16,
+          i8 => I8, u64 => U64, u32 => U32, u16 => U16, u8 => U8);
+// SAFETY: one byte, 0 or 1.
+unsafe impl Element for bool {
+    const DTYPE: DType = DType::Bool;
+    const ANY_BITS: bool = false;
+}
+
+/// The bytes of a shape; `None` where they overflow `isize`.
+pub fn byte_count(dtype: DType, shape: &[usize]) -> Option<usize> {
+    let n = shape.iter().try_fold(dtype.bytes(), |n, d| n.checked_mul(*d));
+    // A zero extent hides an overflow of the others, which would still be a useless shape.
+    n.filter(|n| *n <= isize::MAX as usize)
+}
+
+/// How messages print a type: `f32[1, 3, 224, 224]`.
+pub fn type_text(dtype: DType, shape: &[usize]) -> String {
+    format!("{dtype}{shape:?}")
+}
+
+/// A borrowed tensor.
+#[derive(Clone, Copy)]
+pub struct TensorRef<'a> {
+    dtype: DType,
+    shape: &'a [usize],
+    bytes: &'a [u8],
+}
+
+impl<'a> TensorRef<'a> {
+    /// A tensor over little-endian bytes; an error where their number does not fit the shape or
+    /// they are not aligned to the element.
+    pub fn from_bytes(dtype: DType, shape: &'a [usize], bytes: &'a [u8]) -> Result<TensorRef<'a>, Error> {
+        let expected = byte_count(dtype, shape)
+            .ok_or_else(|| Error::Input(format!("{} is too large", type_text(dtype, shape))))?;
+        if bytes.len() != expected {
+            let ty = type_text(dtype, shape);
+            return Err(Error::Input(format!("{ty} takes {expected} bytes, found {}", bytes.len())));
+        }
+        if expected > 0 && bytes.as_ptr() as usize % dtype.bytes() != 0 {
+            return Err(Error::Input(format!("the bytes of a tensor of {dtype} are not aligned to it")));
+        }
+        Ok(TensorRef { dtype, shape, bytes })
+    }
+
+    /// A tensor over elements; an error where their number does not fit the shape.
+    pub fn new<T: Element>(shape: &'a [usize], values: &'a [T]) -> Result<TensorRef<'a>, Error> {
+        // SAFETY: an element has no padding, so its bytes are initialised.
+        let bytes = unsafe { core::slice::from_raw_parts(values.as_ptr().cast(), size_of_val(values)) };
+        TensorRef::from_bytes(T::DTYPE, shape, bytes)
+    }
+
+    /// The element type.
+    pub fn dtype(&self) -> DType {
+        self.dtype
+    }
+
+    /// The shape.
+    pub fn shape(&self) -> &'a [usize] {
+        self.shape
+    }
+
+    /// The bytes, little-endian.
+    pub fn bytes(&self) -> &'a [u8] {
+        self.bytes
+    }
+
+    /// The elements; `None` if they are of another type (bools also read as `u8`).
+    pub fn as_slice<T: Element>(&self) -> Option<&'a [T]> {
+        let same = T::DTYPE == self.dtype || T::DTYPE == DType::U8 && self.dtype == DType::Bool;
+        let valid = T::ANY_BITS || self.bytes.iter().all(|b| *b <= 1);
+        if !same || !valid {
+            return None;
+        }
+        let n = self.bytes.len() / size_of::<T>();
+        if n == 0 {
+            return Some(&[]);
+        }
+        // SAFETY: the constructor has checked size and alignment, and the bits are values of `T`.
+        Some(unsafe { core::slice::from_raw_parts(self.bytes.as_ptr().cast(), n) })
+    }
+
+    /// All elements as `f64`.
+    pub fn to_f64s(&self) -> impl ExactSizeIterator<Item = f64> + 'a {
+        let dtype = self.dtype;
+        self.bytes.chunks_exact(dtype.bytes()).map(move |b| dtype.to_f64(b))
+    }
+}
+
+impl fmt::Debug for TensorRef<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}{:?}", self.dtype, self.shape)
+    }
+}
+
+/// An owned tensor.
+pub struct Tensor {
+    dtype: DType,
+    shape: Vec<usize>,
+    data: Buffer,
+}
+
+impl Tensor {
+    /// A tensor of zeros; an error where it is too large.
+    pub fn zeros(dtype: DType, shape: &[usize]) -> Result<Tensor, Error> {
+        let bytes = byte_count(dtype, shape)
+            .ok_or_else(|| Error::Input(format!("{} is too large", type_text(dtype, shape))))?;
+        let data = Buffer::zeroed(bytes).ok_or(Error::Memory { what: "a tensor", bytes: bytes as u64 })?;
+        Ok(Tensor { dtype, shape: shape.to_vec(), data })
+    }
+
+    /// A copy of little-endian bytes; an error where their number does not fit the shape.
+    pub fn from_bytes(dtype: DType, shape: &[usize], bytes: &[u8]) -> Result<Tensor, Error> {
+        if byte_count(dtype, shape) != Some(bytes.len()) {
+            let ty = type_text(dtype, shape);
+            return Err(Error::Input(format!("{} bytes do not make a tensor {ty}", bytes.len())));
+        }
+        let mut t = Tensor::zeros(dtype, shape)?;
+        t.data.copy_from_slice(bytes);
+        Ok(t)
+    }
+
+    /// A copy of elements; an error where their number does not fit the shape.
+    pub fn new<T: Element>(shape: &[usize], values: &[T]) -> Result<Tensor, Error> {
+        let r = TensorRef::new(shape, values)?;
+        Tensor::from_bytes(r.dtype, shape, r.bytes)
+    }
+
+    /// A borrow of it.
+    pub fn view(&self) -> TensorRef<'_> {
+        TensorRef { dtype: self.dtype, shape: &self.shape, bytes: &self.data[..self.len_bytes()] }
+    }
+
+    /// The element type.
+    pub fn dtype(&self) -> DType {
+        self.dtype
+    }
+
+    /// The shape.
+    pub fn shape(&self) -> &[usize] {
+        &self.shape
+    }
+
+    /// The bytes, little-endian.
+    pub fn bytes(&self) -> &[u8] {
+        self.view().bytes
+    }
+
+    /// The bytes, little-endian.
+    pub fn bytes_mut(&mut self) -> &mut [u8] {
+        let n = self.len_bytes();
+        &mut self.data[..n]
+    }
+
+    /// The elements; `None` if they are of another type (bools also read as `u8`).
+    pub fn as_slice<T: Element>(&self) -> Option<&[T]> {
+        self.view().as_slice()
+    }
+
+    /// Gives it a shape of as many or fewer elements: those at the front are kept.
+    pub(crate) fn shrink(&mut self, shape: &[usize]) -> bool {
+        let fits = byte_count(self.dtype, shape).is_some_and(|n| n <= self.data.len());
+        if fits {
+            self.shape = shape.to_vec();
+        }
+        fits
+    }
+
+    fn len_bytes(&self) -> usize {
+        byte_count(self.dtype, &self.shape).unwrap_or(0)
+    }
+}
+
+impl fmt::Debug for Tensor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.view().fmt(f)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn half_values() {
+        for (bits, value) in [
+            (0x3c00, 1.0),
+            (0xc000, -2.0),
+            (0x7bff, 65504.0),
+            (1, 2f32.powi(-24)),
+            (0x8001, -(2f32.powi(-24))),
+            (0x0400, 2f32.powi(-14)),
+            (0x7c00, f32::INFINITY),
+        ] {
+            assert_eq!(F16(bits).to_f32(), value, "{bits:#x}");
+        }
+        assert!(F16(0x7e00).to_f32().is_nan());
+        assert_eq!(BF16(0x3fc0).to_f32(), 1.5);
+    }
+
+    #[test]
+    fn wrong_sizes_are_refused() {
+        let e = TensorRef::new(&[2, 2], &[1f32; 3]).expect_err("too few");
+        assert_eq!(alloc::format!("{e}"), "f32[2, 2] takes 16 bytes, found 12");
+        assert!(Tensor::zeros(DType::F32, &[usize::MAX, 2]).is_err());
+    }
+
+    #[test]
+    fn elements_are_read_by_type() {
+        let t = Tensor::new(&[3], &[true, false, true]).expect("fits");
+        assert_eq!(t.as_slice::<u8>(), Some(&[1, 0, 1][..]));
+        assert_eq!(t.as_slice::<bool>(), Some(&[true, false, true][..]));
+        assert_eq!(t.as_slice::<f32>(), None);
+    }
+}
