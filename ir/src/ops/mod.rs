@@ -8,6 +8,7 @@ pub mod contract;
 pub mod conv;
 pub mod pointwise;
 pub mod pool;
+pub mod reduce;
 pub mod rules;
 mod window;
 
@@ -26,6 +27,7 @@ use std::sync::LazyLock;
 pub const FAMILIES: &[&[OpRow]] = &[
     activation::ROWS,
     pointwise::ROWS,
+    reduce::ROWS,
     contract::ROWS,
     conv::ROWS,
     pool::ROWS,
