@@ -13,9 +13,11 @@
 //! iterations may run in any order and at once, so they must not write what another one touches.
 
 pub mod build;
+mod parse;
 mod print;
 
 pub use build::Builder;
+pub use parse::parse;
 
 use crate::dtype::DType;
 use crate::element::ReduceOp;

@@ -27,7 +27,7 @@ pub struct ParseError {
 }
 
 /// A token.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub enum Token {
     /// An identifier or keyword.
     Ident(String),
@@ -291,18 +291,25 @@ impl<'a> Parser<'a> {
         self.error_at(self.mark(), format!("found {}, expected {what}", self.peek()))
     }
 
-    /// Runs a rule one level deeper; an error beyond [`MAX_DEPTH`].
-    pub fn nested<T>(
-        &mut self,
-        rule: impl FnOnce(&mut Self) -> Result<T, ParseError>,
-    ) -> Result<T, ParseError> {
+    /// Goes one level deeper, until [`Parser::leave`]; an error beyond [`MAX_DEPTH`].
+    pub fn enter(&mut self) -> Result<(), ParseError> {
         if self.depth == MAX_DEPTH {
             let message = format!("found nesting deeper than {MAX_DEPTH} levels, expected less");
             return Err(self.error_at(self.mark(), message));
         }
         self.depth += 1;
-        let out = rule(self);
+        Ok(())
+    }
+
+    /// Comes back from [`Parser::enter`].
+    pub fn leave(&mut self) {
         self.depth -= 1;
+    }
+
+    fn nested<T>(&mut self, rule: impl FnOnce(&mut Self) -> Result<T, ParseError>) -> Result<T, ParseError> {
+        self.enter()?;
+        let out = rule(self);
+        self.leave();
         out
     }
 
