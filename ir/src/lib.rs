@@ -19,6 +19,7 @@ pub mod graph;
 pub mod index;
 pub mod loops;
 pub mod ops;
+pub mod random;
 pub mod scalar;
 pub mod symbol;
 pub mod tensor;

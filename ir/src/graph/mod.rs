@@ -11,8 +11,11 @@
 mod build;
 pub mod eval;
 pub mod infer;
+mod literal;
+pub mod sample;
 
 pub use build::Builder;
+pub use literal::{Files, MAX_GENERATED};
 
 use crate::attr::Attrs;
 use crate::expr::Expr;

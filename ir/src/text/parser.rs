@@ -265,7 +265,8 @@ impl<'a> Parser<'a> {
         &self.tokens[self.at].0
     }
 
-    fn peek_second(&self) -> &Token {
+    /// The token after the next one.
+    pub fn peek_second(&self) -> &Token {
         &self.tokens[(self.at + 1).min(self.tokens.len() - 1)].0
     }
 
