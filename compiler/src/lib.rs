@@ -1,3 +1,5 @@
 //! Imports, optimises and compiles graphs to native code.
 
+pub mod import;
 pub mod program;
+pub mod verify_case;

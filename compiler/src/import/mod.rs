@@ -1,0 +1,3 @@
+//! Front ends: files of other systems become graphs.
+
+pub mod onnx;

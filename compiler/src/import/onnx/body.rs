@@ -1,0 +1,369 @@
+//! Nodes: names are resolved, functions inlined, subgraphs become regions, and every node is added
+//! through the graph's builder, which checks it against its row and infers its results.
+
+use super::attrs;
+use super::inputs::{Dimensions, identifier};
+use super::order::{describe, order};
+use super::proto::{AttributeProto, FunctionProto, GraphProto, ModelProto, NodeProto, attribute_type};
+use super::tensor::{self, Files};
+use super::upgrade::{self, Call};
+use super::{Opsets, Options, domain};
+use burin_ir::graph::{Builder, Constant, Graph, Region, RegionData, Value};
+use burin_ir::ops::{self, OpRow};
+use burin_ir::{Attr, DType, Scalar, Tensor, TensorType, Type};
+use std::collections::{HashMap, HashSet};
+use std::sync::LazyLock;
+
+/// How deep functions may call functions.
+const MAX_DEPTH: usize = 48;
+/// How many nodes a model may have once its functions are inlined.
+const MAX_NODES: usize = 1 << 22;
+
+/// The graph of a decoded model.
+pub(super) fn import_model(model: &ModelProto, files: Files, options: &Options) -> Result<Graph, String> {
+    let proto = model.graph.as_ref().ok_or("not an ONNX model: it has no graph")?;
+    let opsets = Opsets::new(&model.opset_import)?;
+    if opsets.0.is_empty() {
+        return Err("not an ONNX model: it imports no opset".into());
+    }
+    let key = |f: &'_ FunctionProto| (domain(&f.domain).to_owned(), f.name.clone(), f.overload.clone());
+    let functions = model.functions.iter().map(|f| (key(f), f)).collect();
+    let graph = Graph::new(&identifier(&proto.name));
+    let region = graph.body;
+    let mut importer = Importer { graph, files, functions, nodes: 0 };
+    let constants: HashSet<&str> = proto.initializer.iter().map(|t| t.name.as_str()).collect();
+    let mut scope = Scope::default();
+    importer.initializers(proto, &mut scope)?;
+    let mut dims = Dimensions::new(&options.dims);
+    for i in &proto.input {
+        // Before IR version 4, every initializer is listed as an input too.
+        if constants.contains(i.name.as_str()) {
+            continue;
+        }
+        let ty = i.r#type.as_ref().ok_or_else(|| format!("input {:?}: it has no type", i.name))?;
+        let ty = dims.declared(&i.name, ty).map_err(|e| format!("input {:?}: {e}", i.name))?;
+        let v = importer.graph.add_input(&i.name, ty);
+        scope.define(&i.name, Some(v))?;
+    }
+    dims.check_chosen()?;
+    let env = Env { opsets, bindings: HashMap::new(), depth: 0 };
+    importer.nodes(&proto.node, &mut scope, &env, region)?;
+    for o in &proto.output {
+        let v = scope.get(&o.name).map_err(|e| format!("output {e}"))?;
+        importer.graph.add_output(&o.name, v);
+    }
+    if proto.output.is_empty() {
+        return Err("the graph has no outputs".into());
+    }
+    Ok(importer.graph)
+}
+
+/// What the nodes of the model, or of one call of a function, are read against.
+struct Env<'m> {
+    opsets: Opsets,
+    /// A function's attributes, as the call gives them.
+    bindings: HashMap<&'m str, &'m AttributeProto>,
+    depth: usize,
+}
+
+/// The names that nodes of one graph see. A name may stand for an absent operand of a function.
+#[derive(Default)]
+struct Scope<'a> {
+    values: HashMap<&'a str, Option<Value>>,
+    outer: Option<&'a Scope<'a>>,
+}
+
+impl<'a> Scope<'a> {
+    fn define(&mut self, name: &'a str, value: Option<Value>) -> Result<(), String> {
+        match self.values.insert(name, value) {
+            Some(_) => Err(format!("value {name:?} is defined twice")),
+            None => Ok(()),
+        }
+    }
+
+    fn lookup(&self, name: &str) -> Result<Option<Value>, String> {
+        let mut scope = Some(self);
+        while let Some(s) = scope {
+            if let Some(found) = s.values.get(name) {
+                return Ok(*found);
+            }
+            scope = s.outer;
+        }
+        Err(format!("{name:?} is not defined: no node, input or initializer has that name"))
+    }
+
+    fn get(&self, name: &str) -> Result<Value, String> {
+        self.lookup(name)?.ok_or_else(|| format!("{name:?} is absent"))
+    }
+}
+
+/// Every row that stands for an ONNX op, by domain and name.
+fn row(domain: &str, name: &str) -> Option<&'static OpRow> {
+    static INDEX: LazyLock<HashMap<(&str, &str), &OpRow>> =
+        LazyLock::new(|| ops::all().filter_map(|r| Some(((r.onnx?.0, r.name), r))).collect());
+    INDEX.get(&(domain, name)).copied()
+}
+
+struct Importer<'m> {
+    graph: Graph,
+    files: Files,
+    functions: HashMap<(String, String, String), &'m FunctionProto>,
+    /// How many nodes were read so far.
+    nodes: usize,
+}
+
+impl<'m> Importer<'m> {
+    fn initializers(&mut self, g: &'m GraphProto, scope: &mut Scope<'m>) -> Result<(), String> {
+        let fault = |name: &str, e: String| format!("initializer {name:?}: {e}");
+        for t in &g.initializer {
+            let data = tensor::tensor(t, &mut self.files).map_err(|e| fault(&t.name, e))?;
+            scope.define(&t.name, Some(self.graph.add_constant(&t.name, Constant::Data(data))))?;
+        }
+        for t in &g.sparse_initializer {
+            let name = t.values.as_ref().map_or("", |v| v.name.as_str());
+            let data = tensor::sparse(t, &mut self.files).map_err(|e| fault(name, e))?;
+            scope.define(name, Some(self.graph.add_constant(name, Constant::Data(data))))?;
+        }
+        Ok(())
+    }
+
+    fn nodes<'a>(
+        &mut self,
+        nodes: &'m [NodeProto],
+        scope: &mut Scope<'a>,
+        env: &Env<'m>,
+        region: Region,
+    ) -> Result<(), String>
+    where
+        'm: 'a,
+    {
+        for i in order(nodes)? {
+            let n = &nodes[i];
+            self.nodes += 1;
+            if self.nodes > MAX_NODES {
+                return Err(format!("the model has more than {MAX_NODES} nodes with its functions inlined"));
+            }
+            let results =
+                self.node(n, scope, env, region).map_err(|e| format!("node {}: {e}", describe(n)))?;
+            for (name, v) in n.output.iter().zip(results).filter(|(name, _)| !name.is_empty()) {
+                let own = &mut self.graph.values[v].name;
+                if own.is_empty() {
+                    own.clone_from(name);
+                }
+                scope.define(name, Some(v))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Adds what a node of the file stands for; gives its results.
+    fn node(
+        &mut self,
+        n: &'m NodeProto,
+        scope: &Scope<'_>,
+        env: &Env<'m>,
+        region: Region,
+    ) -> Result<Vec<Value>, String> {
+        let inputs: Vec<Option<Value>> = n
+            .input
+            .iter()
+            .map(|i| if i.is_empty() { Ok(None) } else { scope.lookup(i).map_err(|e| format!("input {e}")) })
+            .collect::<Result<_, _>>()?;
+        let domain = domain(&n.domain);
+        let key = (domain.to_owned(), n.op_type.clone(), n.overload.clone());
+        if let Some(f) = self.functions.get(&key).copied() {
+            return self.call(n, f, &inputs, env, region);
+        }
+        let Some(version) = env.opsets.version(domain) else {
+            let shown = if domain.is_empty() { "ai.onnx" } else { domain };
+            return Err(format!("the op is of domain {shown}, of which no opset is imported"));
+        };
+        let (attrs, graphs) = self.attributes(n, env)?;
+        if domain.is_empty() && n.op_type == "Constant" {
+            return Ok(vec![self.graph.add_constant("", Constant::Data(constant(attrs)?))]);
+        }
+        let outputs = n.output.iter().rposition(|o| !o.is_empty()).map_or(1, |i| i + 1);
+        let mut call =
+            Call { op: n.op_type.clone(), domain: domain.to_owned(), version, inputs, attrs, outputs };
+        let mut builder = Builder { graph: &mut self.graph, region };
+        if let Some(results) = upgrade::apply(&mut call, &mut builder)? {
+            return Ok(results);
+        }
+        let Some(row) = row(&call.domain, &call.op) else {
+            let shown = if call.domain.is_empty() { "ai.onnx" } else { &call.domain };
+            return Err(format!("op {} of domain {shown}, version {version}, is not supported", call.op));
+        };
+        attrs::conform(row.attrs, &mut call.attrs)?;
+        let regions = self.regions(row, &call, &graphs, scope, env)?;
+        let mut builder = Builder { graph: &mut self.graph, region };
+        let node = builder
+            .node(row, &n.name, call.inputs, call.attrs, call.outputs, regions)
+            .map_err(|e| e.strip_prefix(&format!("{}: ", row.name)).map_or(e.clone(), str::to_owned))?;
+        Ok(self.graph.nodes[node].outputs.clone())
+    }
+
+    /// A node's attributes: values, and graphs.
+    #[allow(clippy::type_complexity)]
+    fn attributes(
+        &mut self,
+        n: &'m NodeProto,
+        env: &Env<'m>,
+    ) -> Result<(Vec<(String, Attr)>, Vec<(&'m str, &'m GraphProto)>), String> {
+        let (mut values, mut graphs) = (Vec::new(), Vec::new());
+        for a in &n.attribute {
+            let Some(bound) = bound(a, env) else { continue };
+            match &bound.g {
+                Some(g) if attrs::kind_of(bound) == attribute_type::GRAPH => {
+                    graphs.push((a.name.as_str(), g))
+                }
+                _ => values.push((a.name.clone(), attrs::decode(bound, &mut self.files)?)),
+            }
+        }
+        Ok((values, graphs))
+    }
+
+    /// Inlines a function.
+    fn call(
+        &mut self,
+        n: &'m NodeProto,
+        f: &'m FunctionProto,
+        inputs: &[Option<Value>],
+        env: &Env<'m>,
+        region: Region,
+    ) -> Result<Vec<Value>, String> {
+        if env.depth >= MAX_DEPTH {
+            return Err(format!("functions call one another more than {MAX_DEPTH} deep"));
+        }
+        if inputs.len() > f.input.len() {
+            return Err(format!("the function takes {} inputs, found {}", f.input.len(), inputs.len()));
+        }
+        let opsets =
+            if f.opset_import.is_empty() { env.opsets.clone() } else { Opsets::new(&f.opset_import)? };
+        let mut bindings: HashMap<&str, &AttributeProto> =
+            f.attribute_proto.iter().map(|a| (a.name.as_str(), a)).collect();
+        bindings.extend(n.attribute.iter().filter_map(|a| Some((a.name.as_str(), bound(a, env)?))));
+        let inner = Env { opsets, bindings, depth: env.depth + 1 };
+        let mut scope = Scope::default();
+        for (i, name) in f.input.iter().enumerate() {
+            scope.define(name, inputs.get(i).copied().flatten())?;
+        }
+        self.nodes(&f.node, &mut scope, &inner, region)?;
+        f.output.iter().map(|o| scope.get(o).map_err(|e| format!("the function's output {e}"))).collect()
+    }
+
+    /// The regions of a control-flow node, from its graph attributes.
+    fn regions(
+        &mut self,
+        row: &OpRow,
+        call: &Call,
+        graphs: &[(&'m str, &'m GraphProto)],
+        scope: &Scope<'_>,
+        env: &Env<'m>,
+    ) -> Result<Vec<Region>, String> {
+        let names: &[&str] = match row.regions {
+            0 => &[],
+            1 => &["body"],
+            _ => &["then_branch", "else_branch"],
+        };
+        if let Some((name, _)) = graphs.iter().find(|(n, _)| !names.contains(n)) {
+            return Err(format!("unknown attribute {name}"));
+        }
+        let mut regions = Vec::new();
+        for name in names {
+            let found = graphs.iter().find(|(n, _)| n == name);
+            let (_, g) = found.ok_or_else(|| format!("attribute {name} is missing"))?;
+            let params = parameters(&self.graph, call)?;
+            regions.push(self.subgraph(g, params, scope, env).map_err(|e| format!("{name}: {e}"))?);
+        }
+        Ok(regions)
+    }
+
+    fn subgraph(
+        &mut self,
+        g: &'m GraphProto,
+        params: Vec<Type>,
+        outer: &Scope<'_>,
+        env: &Env<'m>,
+    ) -> Result<Region, String> {
+        if g.input.len() != params.len() {
+            return Err(format!("the subgraph has {} inputs, expected {}", g.input.len(), params.len()));
+        }
+        let region = self.graph.regions.push(RegionData::default());
+        let mut own = Scope::default();
+        self.initializers(g, &mut own)?;
+        let mut scope = Scope { values: own.values, outer: Some(outer) };
+        for (i, ty) in g.input.iter().zip(params) {
+            let v = self.graph.add_param(region, &i.name, ty);
+            scope.define(&i.name, Some(v))?;
+        }
+        self.nodes(&g.node, &mut scope, env, region)?;
+        let results: Result<Vec<Value>, String> = g.output.iter().map(|o| scope.get(&o.name)).collect();
+        self.graph.regions[region].results = results.map_err(|e| format!("output {e}"))?;
+        Ok(region)
+    }
+}
+
+/// The attribute itself or, in a function, the caller's that it refers to; `None` where the caller
+/// gives none.
+fn bound<'m>(a: &'m AttributeProto, env: &Env<'m>) -> Option<&'m AttributeProto> {
+    if a.ref_attr_name.is_empty() { Some(a) } else { env.bindings.get(a.ref_attr_name.as_str()).copied() }
+}
+
+/// The tensor of a Constant node, from whichever attribute holds it.
+fn constant(mut attrs: Vec<(String, Attr)>) -> Result<Tensor, String> {
+    if attrs.len() != 1 {
+        return Err(format!("a constant has one attribute, found {}", attrs.len()));
+    }
+    let (name, value) = attrs.remove(0);
+    let floats = |v: &[f64]| v.iter().map(|v| Scalar::F(*v)).collect::<Vec<_>>();
+    let ints = |v: &[i64]| v.iter().map(|v| Scalar::I(*v)).collect::<Vec<_>>();
+    Ok(match (name.as_str(), value) {
+        ("value" | "sparse_value", Attr::Tensor(t)) => t,
+        ("value_float", Attr::Float(v)) => Tensor::scalar(DType::F32, Scalar::F(v)),
+        ("value_int", Attr::Int(v)) => Tensor::scalar(DType::I64, Scalar::I(v)),
+        ("value_floats", Attr::Floats(v)) => Tensor::from_scalars(DType::F32, &[v.len()], floats(&v)),
+        ("value_floats", Attr::Ints(v)) if v.is_empty() => Tensor::zeros(DType::F32, &[0]),
+        ("value_ints", Attr::Ints(v)) => Tensor::from_scalars(DType::I64, &[v.len()], ints(&v)),
+        (name, value) => {
+            return Err(format!("a constant of attribute {name} ({:?}) is not supported", value.kind()));
+        }
+    })
+}
+
+/// The types of a subgraph's parameters. Values that a loop carries have the type they start with.
+fn parameters(graph: &Graph, call: &Call) -> Result<Vec<Type>, String> {
+    let ty = |v: &Option<Value>| match v {
+        Some(v) => Ok(graph.values[*v].ty.clone()),
+        None => Err("an operand is absent".to_owned()),
+    };
+    let scalar = |d: DType| Type::from(TensorType { dtype: d, shape: Vec::new() });
+    match call.op.as_str() {
+        "Loop" => {
+            let carried = call.inputs.iter().skip(2).map(ty);
+            [Ok(scalar(DType::I64)), Ok(scalar(DType::Bool))].into_iter().chain(carried).collect()
+        }
+        "Scan" => {
+            let scanned =
+                call.attr("num_scan_inputs").and_then(|a| if let Attr::Int(n) = a { Some(*n) } else { None });
+            let scanned = scanned.and_then(|n| usize::try_from(n).ok()).filter(|n| *n <= call.inputs.len());
+            let scanned = scanned.ok_or("num_scan_inputs is missing or fits not the number of inputs")?;
+            let axes = match call.attr("scan_input_axes") {
+                Some(Attr::Ints(v)) if v.len() == scanned => v.clone(),
+                None => vec![0; scanned],
+                _ => return Err(format!("scan_input_axes must list {scanned} axes")),
+            };
+            let (states, sequences) = call.inputs.split_at(call.inputs.len() - scanned);
+            let element = |(v, axis): (&Option<Value>, i64)| match ty(v)? {
+                Type::Tensor(mut t) => {
+                    let at = if axis < 0 { axis + t.rank() as i64 } else { axis };
+                    let at = usize::try_from(at).ok().filter(|a| *a < t.rank());
+                    t.shape.remove(at.ok_or_else(|| format!("scan axis {axis} is out of range for {t}"))?);
+                    Ok(Type::Tensor(t))
+                }
+                other => Err(format!("a scan over {other}, expected a tensor")),
+            };
+            states.iter().map(ty).chain(sequences.iter().zip(axes).map(element)).collect()
+        }
+        _ => Ok(Vec::new()),
+    }
+}

@@ -1,0 +1,1 @@
+//! Small models made through the messages, and what is refused.

@@ -1,0 +1,112 @@
+//! Recorded cases in the ONNX test layout: a folder with `model.onnx` and, for each data set, a folder
+//! `test_data_set_N` of `input_M.pb` and `output_M.pb`; a file `tol` may hold `rtol atol`.
+//!
+//! Files belong to the model's inputs (those that are no initializers) and outputs by position.
+
+use crate::import::onnx::{self, ImportError};
+use burin_ir::Tensor;
+use burin_ir::graph::Graph;
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// The relative tolerance of a case that states none.
+pub const DEFAULT_RTOL: f64 = 1e-3;
+/// The absolute tolerance of a case that states none.
+pub const DEFAULT_ATOL: f64 = 1e-7;
+
+/// A folder in the test layout.
+#[derive(Clone, Debug)]
+pub struct Case {
+    /// The model's file.
+    pub model: PathBuf,
+    /// The folders of the data sets, in the order of their numbers.
+    pub data_sets: Vec<PathBuf>,
+    /// By how much of the expected value a value may be off.
+    pub rtol: f64,
+    /// By how much a value may be off besides.
+    pub atol: f64,
+}
+
+/// What goes into a model and what must come out.
+#[derive(Clone, Debug)]
+pub struct DataSet {
+    /// A tensor for each input of the graph.
+    pub inputs: Vec<Tensor>,
+    /// A tensor for each output of the graph.
+    pub outputs: Vec<Tensor>,
+}
+
+impl Case {
+    /// Looks into a folder; nothing but `tol` is read yet.
+    pub fn open(folder: &Path) -> Result<Case, ImportError> {
+        let model = folder.join("model.onnx");
+        if !model.is_file() {
+            return Err(fault(folder, "there is no model.onnx in it".into()));
+        }
+        let mut data_sets = numbered(folder, "test_data_set_", "")?;
+        data_sets.sort_by_key(|(n, _)| *n);
+        let (rtol, atol) = tolerances(&folder.join("tol"))?;
+        let data_sets = data_sets.into_iter().map(|(_, p)| p).collect();
+        Ok(Case { model, data_sets, rtol, atol })
+    }
+
+    /// Imports the model.
+    pub fn import(&self) -> Result<Graph, ImportError> {
+        onnx::import(&self.model, &onnx::Options::default())
+    }
+}
+
+impl DataSet {
+    /// Reads a data set's tensors, and checks that there is one for each input and output.
+    pub fn read(folder: &Path, graph: &Graph) -> Result<DataSet, ImportError> {
+        let inputs = tensors(folder, "input_", graph.inputs().len())?;
+        let outputs = tensors(folder, "output_", graph.outputs().len())?;
+        Ok(DataSet { inputs, outputs })
+    }
+}
+
+/// The tensors `PREFIX0.pb` to `PREFIXn.pb`.
+fn tensors(folder: &Path, prefix: &str, expected: usize) -> Result<Vec<Tensor>, ImportError> {
+    let mut found = numbered(folder, prefix, ".pb")?;
+    found.sort_by_key(|(n, _)| *n);
+    let complete = found.iter().enumerate().all(|(i, (n, _))| i == *n);
+    if found.len() != expected || !complete {
+        let names: Vec<usize> = found.iter().map(|(n, _)| *n).collect();
+        return Err(fault(
+            folder,
+            format!("expected {expected} files {prefix}N.pb from 0 on, found N = {names:?}"),
+        ));
+    }
+    found.iter().map(|(_, p)| onnx::read_tensor(p)).collect()
+}
+
+/// The entries `PREFIX<number>SUFFIX` of a folder.
+fn numbered(folder: &Path, prefix: &str, suffix: &str) -> Result<Vec<(usize, PathBuf)>, ImportError> {
+    let io = |source: io::Error| ImportError::Io { path: folder.to_owned(), source };
+    let mut out = Vec::new();
+    for entry in folder.read_dir().map_err(io)? {
+        let entry = entry.map_err(io)?;
+        let name = entry.file_name();
+        let number = name.to_str().and_then(|n| n.strip_prefix(prefix)?.strip_suffix(suffix)?.parse().ok());
+        out.extend(number.map(|n| (n, entry.path())));
+    }
+    Ok(out)
+}
+
+/// `rtol atol` from a file, or the defaults where there is none.
+fn tolerances(path: &Path) -> Result<(f64, f64), ImportError> {
+    let text = match std::fs::read_to_string(path) {
+        Ok(text) => text,
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok((DEFAULT_RTOL, DEFAULT_ATOL)),
+        Err(source) => return Err(ImportError::Io { path: path.to_owned(), source }),
+    };
+    let numbers: Vec<f64> = text.split_whitespace().map_while(|w| w.parse().ok()).collect();
+    match numbers[..] {
+        [rtol, atol] if rtol >= 0.0 && atol >= 0.0 => Ok((rtol, atol)),
+        _ => Err(fault(path, format!("expected two numbers, rtol and atol, found {:?}", text.trim()))),
+    }
+}
+
+fn fault(path: &Path, message: String) -> ImportError {
+    ImportError::Model { file: path.display().to_string(), message }
+}
