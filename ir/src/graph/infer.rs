@@ -124,6 +124,18 @@ pub fn known_contents(c: &Constant) -> Option<Arc<[Expr]>> {
 /// The results of a node: the row's type rule, and then the contents of small integer results,
 /// which the op's meaning gives by being applied to expressions.
 pub fn infer(cx: &Cx<'_>) -> Result<Vec<Info>, String> {
+    let mut infos = infer_types(cx)?;
+    let unknown = |i: &Info| if i.known.is_none() { i.ty.tensor().cloned() } else { None };
+    let types: Vec<Option<TensorType>> = infos.iter().map(unknown).collect();
+    let types: Vec<Option<&TensorType>> = types.iter().map(Option::as_ref).collect();
+    for (info, known) in infos.iter_mut().zip(super::known::derive(cx, &types)) {
+        info.known = info.known.take().or(known);
+    }
+    Ok(infos)
+}
+
+/// [`infer`] without contents beyond those that the row's type rule gives.
+pub fn infer_types(cx: &Cx<'_>) -> Result<Vec<Info>, String> {
     let infos = (cx.op.infer)(cx).map_err(|e| format!("{}: {e}", cx.op.name))?;
     if infos.len() != cx.outputs {
         return Err(format!("{} has {} results, the node names {}", cx.op.name, infos.len(), cx.outputs));

@@ -11,6 +11,7 @@
 mod build;
 pub mod eval;
 pub mod infer;
+mod known;
 mod literal;
 pub mod sample;
 

@@ -13,7 +13,8 @@ pub mod rules;
 mod window;
 
 use crate::attr::AttrSpec;
-use crate::element::{Element, Term};
+use crate::element::{self, Element, Term};
+use crate::expr::Expr;
 use crate::graph::infer::{Cx, Info};
 use crate::graph::{Builder, Value};
 use crate::tensor::Tensor;
@@ -226,6 +227,36 @@ impl OpRow {
             samples: &[],
         }
     }
+}
+
+impl OpRow {
+    /// The definition of one element of a result of that type, for a row that has one: from its
+    /// meaning, or for a pointwise row from the broadcast of its operands.
+    pub fn element(&self, cx: &Cx<'_>, output: usize, ty: &TensorType) -> Option<Result<Element, String>> {
+        match self.meaning {
+            Meaning::Movement(f) | Meaning::Primitive(Lower::Element(f)) => Some(f(cx, output)),
+            Meaning::Pointwise(f) => Some(pointwise_element(cx, f, ty)),
+            Meaning::Composite(_) | Meaning::Primitive(Lower::Interpreted) => None,
+        }
+    }
+}
+
+fn pointwise_element(
+    cx: &Cx<'_>,
+    f: fn(&Cx<'_>, &[Term]) -> Term,
+    ty: &TensorType,
+) -> Result<Element, String> {
+    let axes = element::axes(ty.rank());
+    let index: Vec<Expr> = axes.iter().map(|a| (*a).into()).collect();
+    let mut terms = Vec::new();
+    for i in (0..cx.inputs.len()).filter(|i| cx.has(*i)) {
+        let from = cx.ty(i)?;
+        if from.rank() > ty.rank() {
+            return Err(format!("input {i} {from} does not broadcast to {ty}"));
+        }
+        terms.push(Term::load(from.dtype, i, rules::broadcast_index(&from.shape, &index)));
+    }
+    Ok(Element { axes, body: f(cx, &terms) })
 }
 
 /// Rows are compared by name, which is unique.

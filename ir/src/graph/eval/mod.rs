@@ -11,7 +11,7 @@ mod node;
 
 pub use dims::bind_dims;
 pub use element::eval_element;
-pub use node::{Operation, eval_op};
+pub use node::{Operation, composite_body, eval_op};
 
 use crate::graph::{Constant, Def, Graph, Node, Region, Value};
 use crate::tensor::Tensor;

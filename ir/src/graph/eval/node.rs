@@ -8,7 +8,7 @@ use crate::element::{Element, Term, axes, axis};
 use crate::expr::Expr;
 use crate::graph::infer::{self, Arg, Cx};
 use crate::graph::{Builder, Constant, Graph, Value};
-use crate::ops::{BuildFn, EvalCx, Lower, Meaning, OpRow, RegionFn};
+use crate::ops::{EvalCx, Lower, Meaning, OpRow, RegionFn};
 use crate::symbol::Symbol;
 use crate::tensor::Tensor;
 use crate::types::{TensorType, Type};
@@ -44,7 +44,7 @@ pub fn eval_op(o: &Operation<'_>, inputs: &[Option<Tensor>]) -> Result<Vec<Tenso
         region_results: o.region_results,
         fresh: &fresh,
     };
-    let types = infer::infer(&cx)?.into_iter().map(|i| match i.ty {
+    let types = infer::infer_types(&cx)?.into_iter().map(|i| match i.ty {
         Type::Tensor(t) => Ok(t),
         other => Err(format!("a result is {other}, and only tensors can be evaluated")),
     });
@@ -57,7 +57,7 @@ pub fn eval_op(o: &Operation<'_>, inputs: &[Option<Tensor>]) -> Result<Vec<Tenso
             let one = |(i, ty): (usize, &TensorType)| eval_element(&f(&cx, i)?, &concrete(ty)?, inputs);
             types.iter().enumerate().map(one).collect::<Result<_, _>>()?
         }
-        (None, Meaning::Composite(f)) => composite(&cx, f, inputs, &types)?,
+        (None, Meaning::Composite(_)) => composite(&cx, inputs, &types)?,
         (None, Meaning::Primitive(Lower::Interpreted)) => {
             return Err(format!("{} has no reference semantics", o.op.name));
         }
@@ -154,12 +154,7 @@ fn spans_axis(t: &Tensor, shape: &[usize], i: usize) -> Result<bool, String> {
 
 /// Evaluates a composite's body: on `f64` operands where the body can be built for them, so that
 /// only the end is rounded, else on the operands as they are.
-fn composite(
-    cx: &Cx<'_>,
-    build: BuildFn,
-    inputs: &[Option<Tensor>],
-    types: &[TensorType],
-) -> Result<Vec<Tensor>, String> {
+fn composite(cx: &Cx<'_>, inputs: &[Option<Tensor>], types: &[TensorType]) -> Result<Vec<Tensor>, String> {
     let narrow = |d: DType| d.is_float() && d != DType::F64;
     let floats: Vec<DType> = inputs.iter().flatten().map(Tensor::dtype).filter(|d| narrow(*d)).collect();
     if !floats.is_empty() {
@@ -171,36 +166,32 @@ fn composite(
                 *a = Attr::DType(DType::F64);
             }
         }
+        let args: Vec<Option<Arg>> = wide.iter().map(|t| t.as_ref().map(concrete_arg)).collect();
         // A type rule inside that refuses f64 is no error: the body is then built as declared.
-        if let Ok(Some(body)) = composite_body(cx, &attrs, build, &wide) {
+        if let Ok(Some(body)) = composite_body(&Cx { attrs: &attrs, inputs: &args, ..*cx }) {
             return run_body(&body, &wide, types);
         }
     }
-    match composite_body(cx, cx.attrs, build, inputs)? {
+    match composite_body(cx)? {
         Some(body) => run_body(&body, inputs, types),
         None => Err(format!("{} has no body for these operands and no reference semantics", cx.op.name)),
     }
 }
 
-/// The body as a graph with an input for each operand that is present.
-fn composite_body(
-    cx: &Cx<'_>,
-    attrs: &Attrs,
-    build: BuildFn,
-    inputs: &[Option<Tensor>],
-) -> Result<Option<Graph>, String> {
-    let args: Vec<Option<Arg>> = inputs.iter().map(|t| t.as_ref().map(concrete_arg)).collect();
-    let cx = Cx { attrs, inputs: &args, ..*cx };
+/// A composite's body as a graph with an input for each operand that is present; `None` where the
+/// op is no composite or its builder declines.
+pub fn composite_body(cx: &Cx<'_>) -> Result<Option<Graph>, String> {
+    let Meaning::Composite(build) = cx.op.meaning else { return Ok(None) };
     let mut graph = Graph::new(cx.op.name);
     let mut values: Vec<Option<Value>> = Vec::new();
-    for arg in &args {
+    for arg in cx.inputs {
         values.push(arg.as_ref().map(|a| {
             let v = graph.add_input("", a.ty.clone());
             graph.values[v].known = a.known.clone();
             v
         }));
     }
-    let Some(results) = build(&cx, &mut Builder::new(&mut graph), &values)? else { return Ok(None) };
+    let Some(results) = build(cx, &mut Builder::new(&mut graph), &values)? else { return Ok(None) };
     results.into_iter().for_each(|v| graph.add_output("", v));
     Ok(Some(graph))
 }
