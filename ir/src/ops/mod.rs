@@ -6,10 +6,12 @@
 pub mod activation;
 pub mod contract;
 pub mod conv;
+pub mod movement;
 pub mod pointwise;
 pub mod pool;
 pub mod reduce;
 pub mod rules;
+pub mod shape;
 mod window;
 
 use crate::attr::AttrSpec;
@@ -32,6 +34,8 @@ pub const FAMILIES: &[&[OpRow]] = &[
     contract::ROWS,
     conv::ROWS,
     pool::ROWS,
+    shape::ROWS,
+    movement::ROWS,
 ];
 
 /// Everything that is to be said of an op. Make one with [`OpRow::new`] and the `with` methods'
