@@ -19,6 +19,8 @@ pub mod buffer;
 pub mod cpu;
 pub mod error;
 pub mod executor;
+#[cfg(feature = "files")]
+pub mod files;
 pub mod image;
 #[cfg(feature = "std")]
 pub mod load;
