@@ -1,5 +1,6 @@
 //! Imports, optimises and compiles graphs to native code.
 
 pub mod import;
+pub mod lower;
 pub mod program;
 pub mod verify_case;

@@ -1,0 +1,561 @@
+//! Writes the loops of a nest as its schedule says.
+//!
+//! All points of a register tile are computed together: [`Emitter::terms`] takes one term at many
+//! [`Position`]s and gives a value for each. A reduction becomes one loop nest that carries an
+//! accumulator for each position (unroll and jam), and since every value is numbered by what it
+//! computes, positions that share an operand share its load. Every value is placed in the outermost
+//! loop in which its operands are defined (loop-invariant code motion by construction), but for
+//! loads below a [`Scope::barrier`], which only run if their loop or branch does.
+
+mod index;
+mod reduce;
+
+use super::nest::{Bounds, Nest, free_symbols};
+use super::schedule::Schedule;
+use burin_ir::loops::{Block, BufferDecl, Kernel, Loop, LoopKind, Op, Stmt, Val, ValType, Yield};
+use burin_ir::scalar::to_bits;
+use burin_ir::{DType, Expr, Range, ScalarOp, Symbol, Term, TermKind};
+use std::collections::{BTreeSet, HashMap};
+use std::rc::Rc;
+
+/// A point of the tile: what each symbol stands for, and the symbol along which it is a vector.
+#[derive(Clone, Debug)]
+struct Position {
+    at: Rc<Vec<(Symbol, Expr)>>,
+    vector: Option<(Symbol, u16)>,
+    id: usize,
+}
+
+/// An open block.
+#[derive(Default)]
+struct Scope {
+    block: Block,
+    numbered: HashMap<Number, Val>,
+    terms: HashMap<(usize, usize), Val>,
+    bound: HashMap<Val, Symbol>,
+    /// Loads may not move out of this block: it may not run at all.
+    barrier: bool,
+}
+
+/// What a value computes, for value numbering.
+#[derive(Clone, PartialEq, Eq, Hash)]
+enum Number {
+    Const(DType, u64, u16),
+    Index(Expr),
+    Ramp(Expr, Expr, u16),
+    Load(usize, Expr, Expr, u16),
+    Gather(usize, Val),
+    Op(ScalarOp, Vec<Val>),
+    Splat(Val, u16),
+}
+
+/// A run of equal tiles along an axis: tile `t` covers `base + t * step + offset` for each slot.
+struct Piece {
+    base: Expr,
+    count: Expr,
+    step: i64,
+    slots: Vec<(i64, u16)>,
+}
+
+pub(super) struct Emitter<'a> {
+    nest: &'a Nest,
+    schedule: &'a Schedule,
+    kernel: Kernel,
+    buffers: Vec<burin_ir::loops::Buf>,
+    scopes: Vec<Scope>,
+    value_depth: HashMap<Val, usize>,
+    symbol_depth: HashMap<Symbol, usize>,
+    /// Symbols bound to vectors of indices.
+    vector_symbols: HashMap<Symbol, Val>,
+    positions: HashMap<(Vec<(Symbol, Expr)>, Option<(Symbol, u16)>), usize>,
+    free: HashMap<usize, Rc<BTreeSet<Symbol>>>,
+    bounds: Bounds,
+    /// Values other than constants stay at this depth or below.
+    pinned: usize,
+    next_symbol: usize,
+}
+
+/// The kernel of a nest. Its dimensions are the nest's, in the order of their names.
+pub(super) fn emit(nest: &Nest, schedule: &Schedule) -> Kernel {
+    let mut kernel = Kernel {
+        name: nest.name.clone(),
+        dims: nest.dims().into_iter().collect(),
+        buffers: Default::default(),
+        values: Default::default(),
+        body: Vec::new(),
+    };
+    let buffers = nest
+        .buffers
+        .iter()
+        .enumerate()
+        .map(|(i, b)| {
+            let name = format!("b{i}");
+            kernel.buffers.push(BufferDecl { name, dtype: b.dtype, len: b.len.clone(), access: b.access })
+        })
+        .collect();
+    let mut emitter = Emitter {
+        nest,
+        schedule,
+        kernel,
+        buffers,
+        scopes: vec![Scope::default()],
+        value_depth: HashMap::new(),
+        symbol_depth: HashMap::new(),
+        vector_symbols: HashMap::new(),
+        positions: HashMap::new(),
+        free: HashMap::new(),
+        bounds: nest.bounds(),
+        pinned: 0,
+        next_symbol: 0,
+    };
+    emitter.outer();
+    let top = emitter.scopes.pop().unwrap_or_default();
+    emitter.kernel.body = top.block;
+    emitter.kernel
+}
+
+impl Emitter<'_> {
+    /// The task loop, and below it the other loops.
+    fn outer(&mut self) {
+        let start = self.position(Vec::new(), None);
+        let levels = self.schedule.parallel;
+        if levels == 0 {
+            return self.level(0, vec![start]);
+        }
+        let pieces: Vec<Vec<Piece>> = (0..levels).map(|l| self.pieces_of(l)).collect();
+        let blocks: Vec<Vec<Expr>> = pieces.iter().enumerate().map(|(l, p)| self.blocks(l, p)).collect();
+        let totals: Vec<Expr> =
+            blocks.iter().map(|b| b.iter().fold(Expr::ZERO, |s, n| s + n)).collect();
+        let task = self.fresh("task");
+        let extent = Expr::product(&totals);
+        self.bounds.variable(task, &extent);
+        self.open(true);
+        self.symbol_depth.insert(task, 1);
+        let mut rest = Expr::from(task);
+        let mut at = vec![Expr::ZERO; levels];
+        for l in (1..levels).rev() {
+            let quotient = self.name_index(rest.floor_div(&totals[l]), Range::NON_NEGATIVE);
+            let remainder = &rest - &(&quotient * &totals[l]);
+            at[l] = self.name_index(remainder, Range::NON_NEGATIVE);
+            rest = quotient;
+        }
+        at[0] = rest;
+        self.task_level(0, vec![start], &pieces, &blocks, &at);
+        let body = self.close();
+        let run = Loop { var: task, extent, kind: LoopKind::Parallel, carries: Vec::new(), body };
+        self.push(Stmt::For(run));
+    }
+
+    /// How many tasks each piece of a parallel level makes: the first one is cut into blocks of
+    /// the schedule's grain, the others (remainders) are one each.
+    fn blocks(&self, level: usize, pieces: &[Piece]) -> Vec<Expr> {
+        let grain = Expr::constant(if level == 0 { self.schedule.grain } else { 1 });
+        let first = |p: &Piece| p.count.ceil_div(&grain);
+        let other = |p: &Piece| if p.count.as_const().is_some() { Expr::ONE } else { p.count.minimum(&Expr::ONE) };
+        pieces.iter().enumerate().map(|(i, p)| if i == 0 { first(p) } else { other(p) }).collect()
+    }
+
+    /// One level of the task loop: finds the piece that a task's index falls into.
+    fn task_level(
+        &mut self,
+        level: usize,
+        positions: Vec<Position>,
+        pieces: &[Vec<Piece>],
+        blocks: &[Vec<Expr>],
+        at: &[Expr],
+    ) {
+        if level == pieces.len() {
+            return self.level(level, positions);
+        }
+        self.task_piece(level, 0, Expr::ZERO, positions, pieces, blocks, at);
+    }
+
+    #[allow(clippy::too_many_arguments)] // the state of a recursion over levels and pieces
+    fn task_piece(
+        &mut self,
+        level: usize,
+        which: usize,
+        before: Expr,
+        positions: Vec<Position>,
+        pieces: &[Vec<Piece>],
+        blocks: &[Vec<Expr>],
+        at: &[Expr],
+    ) {
+        let piece = &pieces[level][which];
+        let last = which + 1 == pieces[level].len();
+        let here = |e: &mut Self, positions: Vec<Position>| {
+            let block = &at[level] - &before;
+            let grain = if level == 0 { e.schedule.grain } else { 1 };
+            let (first, count) = match which {
+                0 if grain == 1 => (block, Expr::ONE),
+                0 => {
+                    let first = block * grain;
+                    let left = &piece.count - &first;
+                    (first, left.minimum(&grain.into()))
+                }
+                _ => (Expr::ZERO, piece.count.clone()),
+            };
+            e.repeat(&count, &[], |e, t, _| {
+                let tile = &first + &t;
+                let inner = e.spread(&positions, level, piece, &tile);
+                e.task_level(level + 1, inner, pieces, blocks, at);
+                Vec::new()
+            });
+        };
+        if last {
+            return here(self, positions);
+        }
+        let upto = before.clone() + &blocks[level][which];
+        self.open(true);
+        here(self, positions.clone());
+        let then = self.close();
+        self.open(true);
+        self.task_piece(level, which + 1, upto.clone(), positions, pieces, blocks, at);
+        let otherwise = self.close();
+        let cond = vec![upto - &at[level] - 1];
+        self.push(Stmt::If { cond, then, otherwise, yields: Vec::new() });
+    }
+
+    /// The loops from `level` inwards, and the stores.
+    fn level(&mut self, level: usize, positions: Vec<Position>) {
+        if level == self.schedule.order.len() {
+            return self.stores(&positions);
+        }
+        for piece in self.pieces_of(level) {
+            self.repeat(&piece.count, &[], |e, t, _| {
+                let inner = e.spread(&positions, level, &piece, &t);
+                e.level(level + 1, inner);
+                Vec::new()
+            });
+        }
+    }
+
+    /// Each position, at each slot of a tile.
+    fn spread(&mut self, positions: &[Position], level: usize, piece: &Piece, tile: &Expr) -> Vec<Position> {
+        let symbol = self.nest.axes[self.schedule.order[level]].0;
+        let base = &piece.base + &(tile * piece.step);
+        let mut out = Vec::new();
+        for p in positions {
+            for (offset, lanes) in &piece.slots {
+                let mut at = p.at.as_ref().clone();
+                at.push((symbol, &base + *offset));
+                let vector = if *lanes > 1 { Some((symbol, *lanes)) } else { p.vector };
+                out.push(self.position(at, vector));
+            }
+        }
+        out
+    }
+
+    fn pieces_of(&self, level: usize) -> Vec<Piece> {
+        let axis = self.schedule.order[level];
+        let extent = &self.nest.axes[axis].1;
+        let lanes = if self.schedule.vector == Some(axis) { self.schedule.lanes } else { 1 };
+        let (tile, lane_count) = (self.schedule.tile[axis].max(1), lanes as i64);
+        let full: Vec<(i64, u16)> = (0..tile).map(|k| (k * lane_count, lanes)).collect();
+        let width = tile * lane_count;
+        let Some(n) = extent.as_const() else {
+            return split_extent(extent, &[(full, width), (vec![(0, lanes)], lane_count), (vec![(0, 1)], 1)]);
+        };
+        let (whole, rest) = (n / width, n % width);
+        let mut out = Vec::new();
+        if whole > 0 {
+            out.push(Piece { base: Expr::ZERO, count: whole.into(), step: width, slots: full });
+        }
+        if rest > 0 {
+            let mut slots: Vec<(i64, u16)> = (0..rest / lane_count).map(|k| (k * lane_count, lanes)).collect();
+            let left = rest % lane_count;
+            if left > 0 && self.schedule.overlap && n >= lane_count {
+                slots.push((rest - lane_count, lanes));
+            } else {
+                slots.extend((rest - left..rest).map(|k| (k, 1)));
+            }
+            out.push(Piece { base: (whole * width).into(), count: Expr::ONE, step: width, slots });
+        }
+        out
+    }
+
+    fn stores(&mut self, positions: &[Position]) {
+        let outer_pin = std::mem::replace(&mut self.pinned, self.pin_depth());
+        let nest = self.nest;
+        for store in &nest.stores {
+            let values = self.terms(&store.value, positions);
+            for (p, value) in positions.iter().zip(values) {
+                let (index, stride) = self.along(&store.index, p);
+                let lanes = p.vector.map_or(1, |(_, l)| l);
+                let value = self.widen(value, lanes);
+                let buffer = self.buffers[store.buffer];
+                self.push(Stmt::Store { buffer, index, stride: stride.unwrap_or(Expr::ONE), value });
+            }
+        }
+        self.pinned = outer_pin;
+    }
+
+    fn pin_depth(&self) -> usize {
+        if self.schedule.pin { self.scopes.len() - 1 } else { 0 }
+    }
+
+    /// The term's value at each position: a vector where the position is one and the term varies
+    /// along it, else a scalar.
+    fn terms(&mut self, t: &Term, positions: &[Position]) -> Vec<Val> {
+        let free = self.free_of(t);
+        let own: Vec<Position> = positions.iter().map(|p| self.restrict(p, &free)).collect();
+        let mut todo: Vec<Position> = Vec::new();
+        for p in &own {
+            if self.known(t, p).is_none() && !todo.iter().any(|q| q.id == p.id) {
+                todo.push(p.clone());
+            }
+        }
+        if !todo.is_empty() {
+            let values = self.compute(t, &todo);
+            for (p, v) in todo.iter().zip(values) {
+                let depth = self.depth_of(v);
+                self.scopes[depth].terms.insert((t.key(), p.id), v);
+            }
+        }
+        own.iter().map(|p| self.known(t, p).unwrap_or_else(|| unreachable!("computed above"))).collect()
+    }
+
+    fn known(&self, t: &Term, p: &Position) -> Option<Val> {
+        self.scopes.iter().rev().find_map(|s| s.terms.get(&(t.key(), p.id)).copied())
+    }
+
+    fn compute(&mut self, t: &Term, todo: &[Position]) -> Vec<Val> {
+        match t.kind() {
+            TermKind::Const(v) => {
+                let bits = to_bits(*v, t.dtype());
+                todo.iter().map(|_| self.constant(t.dtype(), bits, 1)).collect()
+            }
+            TermKind::Index(e) => todo.iter().map(|p| self.index_value(e, p)).collect(),
+            TermKind::Load { input, index } => {
+                todo.iter().map(|p| self.load(t.dtype(), *input, &index[0], p)).collect()
+            }
+            TermKind::Op(op, args) => {
+                let args: Vec<Vec<Val>> = args.iter().map(|a| self.terms(a, todo)).collect();
+                let at = |i: usize| args.iter().map(|a| a[i]).collect::<Vec<_>>();
+                (0..todo.len()).map(|i| self.op(*op, &at(i))).collect()
+            }
+            TermKind::If { cond, then, otherwise } => self.conditional(cond, then, otherwise, todo),
+            TermKind::Bind { symbol, value, body } => {
+                todo.iter().map(|p| self.bind(*symbol, value, body, p)).collect()
+            }
+            TermKind::Reduce { op, vars, body } => self.reduce(*op, vars, body, t, todo),
+        }
+    }
+
+    /// A conditional, once for all positions whose condition is the same.
+    fn conditional(&mut self, cond: &[Expr], then: &Term, otherwise: &Term, todo: &[Position]) -> Vec<Val> {
+        let conds: Vec<Vec<Expr>> =
+            todo.iter().map(|p| cond.iter().map(|e| self.along(e, p).0).collect()).collect();
+        let mut out: Vec<Option<Val>> = vec![None; todo.len()];
+        for i in 0..todo.len() {
+            if out[i].is_some() {
+                continue;
+            }
+            let same: Vec<usize> = (i..todo.len()).filter(|j| conds[*j] == conds[i]).collect();
+            let group: Vec<Position> = same.iter().map(|j| todo[*j].clone()).collect();
+            let (then_block, a) = self.branch(then, &group);
+            let (otherwise_block, b) = self.branch(otherwise, &group);
+            let yields: Vec<Yield> = a
+                .into_iter()
+                .zip(b)
+                .map(|(then, otherwise)| {
+                    let result = self.value(self.kernel.values[then]);
+                    Yield { result, then, otherwise }
+                })
+                .collect();
+            for (j, y) in same.iter().zip(&yields) {
+                out[*j] = Some(y.result);
+            }
+            let cond = conds[i].clone();
+            self.push(Stmt::If { cond, then: then_block, otherwise: otherwise_block, yields });
+        }
+        out.into_iter().map(|v| v.unwrap_or_else(|| unreachable!("every position is in a group"))).collect()
+    }
+
+    fn branch(&mut self, t: &Term, group: &[Position]) -> (Block, Vec<Val>) {
+        self.open(true);
+        let values = self.terms(t, group);
+        let lanes = |p: &Position| p.vector.map_or(1, |(_, l)| l);
+        let values = group.iter().zip(values).map(|(p, v)| self.widen(v, lanes(p))).collect();
+        (self.close(), values)
+    }
+
+    fn bind(&mut self, symbol: Symbol, value: &Term, body: &Term, p: &Position) -> Val {
+        let v = self.terms(value, std::slice::from_ref(p))[0];
+        let v = if self.kernel.values[v].dtype == DType::I64 { v } else { self.op(ScalarOp::Cast(DType::I64), &[v]) };
+        let depth = self.depth_of(v);
+        let name = match self.scopes[depth].bound.get(&v) {
+            Some(s) => *s,
+            None => {
+                let name = self.fresh("at");
+                self.bounds.range(name, Range::ALL);
+                if self.kernel.values[v].lanes == 1 {
+                    self.scopes[depth].block.push(Stmt::Bind(name, v));
+                } else {
+                    self.vector_symbols.insert(name, v);
+                }
+                self.symbol_depth.insert(name, depth);
+                self.scopes[depth].bound.insert(v, name);
+                name
+            }
+        };
+        let mut at = p.at.as_ref().clone();
+        at.push((symbol, name.into()));
+        let inner = self.position(at, p.vector);
+        self.terms(body, &[inner])[0]
+    }
+
+    fn op(&mut self, op: ScalarOp, args: &[Val]) -> Val {
+        let lanes = args.iter().map(|a| self.kernel.values[*a].lanes).max().unwrap_or(1);
+        let args: Vec<Val> = args.iter().map(|a| self.widen(*a, lanes)).collect();
+        let types: Vec<DType> = args.iter().map(|a| self.kernel.values[*a].dtype).collect();
+        let dtype = op.result_type(&types).unwrap_or_else(|e| unreachable!("{e}"));
+        let depth = args.iter().map(|a| self.depth_of(*a)).max().unwrap_or(0);
+        let ty = ValType::vector(dtype, lanes);
+        self.number(Number::Op(op, args.clone()), Op::Scalar(op, args), ty, depth)
+    }
+
+    /// The value in all lanes of a vector.
+    fn widen(&mut self, v: Val, lanes: u16) -> Val {
+        let ty = self.kernel.values[v];
+        if ty.lanes == lanes {
+            return v;
+        }
+        let depth = self.depth_of(v).max(self.pinned);
+        self.number(Number::Splat(v, lanes), Op::Splat(v), ValType::vector(ty.dtype, lanes), depth)
+    }
+
+    fn constant(&mut self, dtype: DType, bits: u64, lanes: u16) -> Val {
+        let ty = ValType::vector(dtype, lanes);
+        self.number(Number::Const(dtype, bits, lanes), Op::Const(bits), ty, 0)
+    }
+
+    /// The value so numbered, defined at `depth` if it is new.
+    fn number(&mut self, number: Number, op: Op, ty: ValType, depth: usize) -> Val {
+        if let Some(v) = self.scopes.iter().find_map(|s| s.numbered.get(&number)) {
+            return *v;
+        }
+        let v = self.kernel.values.push(ty);
+        self.value_depth.insert(v, depth);
+        self.scopes[depth].block.push(Stmt::Let(v, op));
+        self.scopes[depth].numbered.insert(number, v);
+        v
+    }
+
+    /// A value that a statement of the innermost block will define.
+    fn value(&mut self, ty: ValType) -> Val {
+        let v = self.kernel.values.push(ty);
+        self.value_depth.insert(v, self.scopes.len() - 1);
+        v
+    }
+
+    fn depth_of(&self, v: Val) -> usize {
+        self.value_depth.get(&v).copied().unwrap_or(0)
+    }
+
+    fn free_of(&mut self, t: &Term) -> Rc<BTreeSet<Symbol>> {
+        self.free.entry(t.key()).or_insert_with(|| Rc::new(free_symbols(t))).clone()
+    }
+
+    /// The position as far as a term with these free symbols can tell.
+    fn restrict(&mut self, p: &Position, free: &BTreeSet<Symbol>) -> Position {
+        let at = p.at.iter().filter(|(s, _)| free.contains(s)).cloned().collect();
+        let varies = |v: &(Symbol, u16)| {
+            free.contains(&v.0)
+                || p.at.iter().any(|(s, e)| {
+                    free.contains(s) && e.as_symbol().is_some_and(|e| self.vector_symbols.contains_key(&e))
+                })
+        };
+        let vector = p.vector.filter(varies);
+        self.position(at, vector)
+    }
+
+    fn position(&mut self, mut at: Vec<(Symbol, Expr)>, vector: Option<(Symbol, u16)>) -> Position {
+        at.sort();
+        let next = self.positions.len();
+        let id = *self.positions.entry((at.clone(), vector)).or_insert(next);
+        Position { at: Rc::new(at), vector, id }
+    }
+
+    fn fresh(&mut self, what: &str) -> Symbol {
+        self.next_symbol += 1;
+        Symbol::new(&format!("{what}{}", self.next_symbol))
+    }
+
+    fn push(&mut self, s: Stmt) {
+        if let Some(scope) = self.scopes.last_mut() {
+            scope.block.push(s);
+        }
+    }
+
+    fn open(&mut self, barrier: bool) {
+        self.scopes.push(Scope { barrier, ..Scope::default() });
+    }
+
+    fn close(&mut self) -> Block {
+        self.scopes.pop().map(|s| s.block).unwrap_or_default()
+    }
+
+    /// Runs `f` with the blocks below `depth` set aside, so that what it emits lands there.
+    fn at_depth<R>(&mut self, depth: usize, f: impl FnOnce(&mut Self) -> R) -> R {
+        let aside = self.scopes.split_off(depth + 1);
+        let result = f(self);
+        self.scopes.extend(aside);
+        result
+    }
+
+    /// The depth of the innermost block that may not run.
+    fn barrier(&self) -> usize {
+        self.scopes.iter().rposition(|s| s.barrier).unwrap_or(0)
+    }
+
+    /// A loop of `count` iterations that carries values; no loop where the count is one.
+    fn repeat(
+        &mut self,
+        count: &Expr,
+        init: &[Val],
+        f: impl FnOnce(&mut Self, Expr, Vec<Val>) -> Vec<Val>,
+    ) -> Vec<Val> {
+        if *count == 1 {
+            return f(self, Expr::ZERO, init.to_vec());
+        }
+        let var = self.fresh("t");
+        self.bounds.variable(var, count);
+        self.open(!self.bounds.at_least(count, 1));
+        self.symbol_depth.insert(var, self.scopes.len() - 1);
+        let params: Vec<Val> = init.iter().map(|v| self.value(self.kernel.values[*v])).collect();
+        let next = f(self, var.into(), params.clone());
+        let body = self.close();
+        let carries = init
+            .iter()
+            .zip(params)
+            .zip(next)
+            .map(|((init, param), next)| {
+                let result = self.value(self.kernel.values[*init]);
+                burin_ir::loops::Carry { init: *init, param, next, result }
+            })
+            .collect::<Vec<_>>();
+        let results = carries.iter().map(|c| c.result).collect();
+        self.push(Stmt::For(Loop { var, extent: count.clone(), kind: LoopKind::Serial, carries, body }));
+        results
+    }
+}
+
+/// Cuts an extent that is not constant into pieces of falling widths.
+fn split_extent(extent: &Expr, widths: &[(Vec<(i64, u16)>, i64)]) -> Vec<Piece> {
+    let mut out: Vec<Piece> = Vec::new();
+    let mut base = Expr::ZERO;
+    for (slots, width) in widths {
+        if out.last().is_some_and(|p| p.step == *width) {
+            continue;
+        }
+        let count = (extent - &base).floor_div(&(*width).into());
+        let covered = &count * &Expr::constant(*width);
+        out.push(Piece { base: base.clone(), count, step: *width, slots: slots.clone() });
+        base = base + covered;
+        if *width == 1 {
+            break;
+        }
+    }
+    out
+}

@@ -1,0 +1,207 @@
+//! Reductions: one loop nest for all positions of a tile, each with its accumulator.
+
+use super::{Emitter, Piece, Position, split_extent};
+use crate::lower::schedule::can_vectorise;
+use burin_ir::loops::{Op, Val, ValType};
+use burin_ir::scalar::to_bits;
+use burin_ir::{DType, Expr, ReduceOp, ScalarOp, Symbol, Term, TermKind};
+
+/// Innermost variables of constant extent are unrolled while the reduction's body stands at most
+/// so many times.
+const UNROLLED_BODIES: i64 = 128;
+/// ... and one position's accumulator is updated at most so many times in a row.
+const UNROLLED_STEPS: i64 = 27;
+
+/// A reduction being emitted.
+struct Reduction<'a> {
+    op: ReduceOp,
+    vars: &'a [(Symbol, Expr)],
+    body: &'a Term,
+    dtype: DType,
+    /// The variables from this one on are unrolled.
+    unrolled: usize,
+}
+
+impl Emitter<'_> {
+    pub(super) fn reduce(
+        &mut self,
+        op: ReduceOp,
+        vars: &[(Symbol, Expr)],
+        body: &Term,
+        whole: &Term,
+        todo: &[Position],
+    ) -> Vec<Val> {
+        let symbols = todo.iter().flat_map(|p| p.at.iter()).map(|(_, e)| self.depth_of_expr(e));
+        let extents = vars.iter().map(|(_, n)| self.depth_of_expr(n));
+        let depth = symbols.chain(extents).max().unwrap_or(0);
+        let depth = depth.max(self.barrier()).max(self.pinned);
+        let mut steps = 1;
+        let mut unrolled = vars.len();
+        while unrolled > 0
+            && let Some(n) = vars[unrolled - 1].1.as_const()
+            && steps * n <= UNROLLED_STEPS
+            && steps * n * todo.len() as i64 <= UNROLLED_BODIES
+        {
+            steps *= n;
+            unrolled -= 1;
+        }
+        let r = Reduction { op, vars, body, dtype: whole.dtype(), unrolled };
+        self.at_depth(depth, |e| {
+            let in_own_vectors = todo.iter().all(|p| p.vector.is_none()) && e.has_own_vectors(&r);
+            if in_own_vectors { e.reduce_in_vectors(&r, todo) } else { e.reduce_plainly(&r, todo) }
+        })
+    }
+
+    /// Whether vectors along the innermost variable pay: they load contiguously and fill.
+    fn has_own_vectors(&self, r: &Reduction<'_>) -> bool {
+        let lanes = self.own_lanes(r);
+        let Some((var, extent)) = r.vars.last() else { return false };
+        if lanes < 2 || r.unrolled < r.vars.len() || extent.as_const().is_some_and(|n| n < lanes as i64) {
+            return false;
+        }
+        let mut contiguous = false;
+        super::super::nest::visit(r.body, &mut |t| {
+            if let TermKind::Load { index, .. } = t.kind() {
+                contiguous |= index[0].linear_in(*var).is_some_and(|(a, _)| a == 1);
+            }
+        });
+        contiguous && can_vectorise(r.body, *var)
+    }
+
+    fn own_lanes(&self, r: &Reduction<'_>) -> u16 {
+        if r.dtype.bits() > 32 { self.schedule.lanes.min(2).max(self.schedule.lanes / 2) } else { self.schedule.lanes }
+    }
+
+    fn identity(&mut self, r: &Reduction<'_>, lanes: u16) -> Val {
+        let bits = to_bits(r.op.identity(r.dtype), r.dtype);
+        self.constant(r.dtype, bits, lanes)
+    }
+
+    fn reduce_plainly(&mut self, r: &Reduction<'_>, todo: &[Position]) -> Vec<Val> {
+        let init: Vec<Val> =
+            todo.iter().map(|p| self.identity(r, p.vector.map_or(1, |(_, l)| l))).collect();
+        self.plain_level(r, 0, todo.to_vec(), init)
+    }
+
+    fn plain_level(&mut self, r: &Reduction<'_>, level: usize, at: Vec<Position>, acc: Vec<Val>) -> Vec<Val> {
+        let Some((var, extent)) = r.vars.get(level) else {
+            return self.accumulate(r, &at, acc);
+        };
+        if let (Some(n), true) = (extent.as_const(), level >= r.unrolled) {
+            return (0..n).fold(acc, |acc, i| {
+                let inner = self.with(&at, *var, &i.into(), None);
+                self.plain_level(r, level + 1, inner, acc)
+            });
+        }
+        self.repeat(extent, &acc, |e, i, acc| {
+            let inner = e.with(&at, *var, &i, None);
+            e.plain_level(r, level + 1, inner, acc)
+        })
+    }
+
+    fn with(&mut self, at: &[Position], var: Symbol, e: &Expr, vector: Option<u16>) -> Vec<Position> {
+        at.iter()
+            .map(|p| {
+                let mut inner = p.at.as_ref().clone();
+                inner.push((var, e.clone()));
+                self.position(inner, vector.map(|l| (var, l)).or(p.vector))
+            })
+            .collect()
+    }
+
+    /// One step: combines the body at each position into its accumulator; a product into a sum as
+    /// a multiply-add.
+    fn accumulate(&mut self, r: &Reduction<'_>, at: &[Position], acc: Vec<Val>) -> Vec<Val> {
+        if let (ReduceOp::Sum, TermKind::Op(ScalarOp::Mul, args)) = (r.op, r.body.kind())
+            && r.dtype.is_float()
+        {
+            let (a, b) = (self.terms(&args[0], at), self.terms(&args[1], at));
+            return (0..acc.len()).map(|i| self.op(ScalarOp::MulAdd, &[a[i], b[i], acc[i]])).collect();
+        }
+        let values = self.terms(r.body, at);
+        (0..acc.len()).map(|i| self.op(r.op.combine(), &[acc[i], values[i]])).collect()
+    }
+
+    /// Accumulates in vectors along the innermost variable, and the rest of it in a scalar; then
+    /// folds. The accumulators of a position are `unroll` vectors and one scalar.
+    fn reduce_in_vectors(&mut self, r: &Reduction<'_>, todo: &[Position]) -> Vec<Val> {
+        let lanes = self.own_lanes(r);
+        let extent = r.vars[r.vars.len() - 1].1.clone();
+        let room = extent.as_const().map_or(i64::MAX, |n| n / lanes as i64);
+        let unroll = self.schedule.reduce_unroll.min(room).max(1);
+        let mut init = Vec::new();
+        for _ in todo {
+            for _ in 0..unroll {
+                init.push(self.identity(r, lanes));
+            }
+            init.push(self.identity(r, 1));
+        }
+        let acc = self.vector_level(r, 0, todo.to_vec(), init, (lanes, unroll));
+        let per = unroll as usize + 1;
+        acc.chunks(per)
+            .map(|acc| {
+                let (vectors, rest) = acc.split_at(per - 1);
+                let all = vectors[1..].iter().fold(vectors[0], |a, b| self.op(r.op.combine(), &[a, *b]));
+                let folded = self.value(ValType::scalar(r.dtype));
+                self.push(burin_ir::loops::Stmt::Let(folded, Op::Fold(r.op, all)));
+                self.op(r.op.combine(), &[folded, rest[0]])
+            })
+            .collect()
+    }
+
+    fn vector_level(
+        &mut self,
+        r: &Reduction<'_>,
+        level: usize,
+        at: Vec<Position>,
+        acc: Vec<Val>,
+        (lanes, unroll): (u16, i64),
+    ) -> Vec<Val> {
+        let (var, extent) = &r.vars[level];
+        if level + 1 < r.vars.len() {
+            return self.repeat(extent, &acc, |e, i, acc| {
+                let inner = e.with(&at, *var, &i, None);
+                e.vector_level(r, level + 1, inner, acc, (lanes, unroll))
+            });
+        }
+        let width = lanes as i64;
+        let full: Vec<(i64, u16)> = (0..unroll).map(|u| (u * width, lanes)).collect();
+        let mut widths = vec![(full, width * unroll)];
+        if unroll > 1 {
+            widths.push((vec![(0, lanes)], width));
+        }
+        widths.push((vec![(0, 1)], 1));
+        let per = unroll as usize + 1;
+        split_extent(extent, &widths).into_iter().fold(acc, |acc, piece| {
+            self.vector_piece(r, *var, &at, acc, &piece, per)
+        })
+    }
+
+    fn vector_piece(
+        &mut self,
+        r: &Reduction<'_>,
+        var: Symbol,
+        at: &[Position],
+        acc: Vec<Val>,
+        piece: &Piece,
+        per: usize,
+    ) -> Vec<Val> {
+        if piece.count == 0 {
+            return acc;
+        }
+        self.repeat(&piece.count, &acc, |e, t, mut acc| {
+            for (slot, (offset, lanes)) in piece.slots.iter().enumerate() {
+                let index = &piece.base + &(&t * piece.step) + *offset;
+                let vector = (*lanes > 1).then_some(*lanes);
+                let inner = e.with(at, var, &index, vector);
+                // Scalars accumulate apart from the vectors, behind them.
+                let which = if *lanes > 1 { slot } else { per - 1 };
+                let mine: Vec<Val> = acc.iter().skip(which).step_by(per).copied().collect();
+                for (i, v) in e.accumulate(r, &inner, mine).into_iter().enumerate() {
+                    acc[i * per + which] = v;
+                }
+            }
+            acc
+        })
+    }
+}
