@@ -70,8 +70,10 @@ pub(super) struct Emitter<'a> {
     positions: HashMap<(Vec<(Symbol, Expr)>, Option<(Symbol, u16)>), usize>,
     free: HashMap<usize, Rc<BTreeSet<Symbol>>>,
     bounds: Bounds,
-    /// Values other than constants stay at this depth or below.
+    /// Loads and splats stay at this depth or below.
     pinned: usize,
+    /// The depth of the task loop's body: a kernel with tasks has nothing outside it.
+    floor: usize,
     next_symbol: usize,
 }
 
@@ -106,6 +108,7 @@ pub(super) fn emit(nest: &Nest, schedule: &Schedule) -> Kernel {
         free: HashMap::new(),
         bounds: nest.bounds(),
         pinned: 0,
+        floor: 0,
         next_symbol: 0,
     };
     emitter.outer();
@@ -130,6 +133,7 @@ impl Emitter<'_> {
         let extent = Expr::product(&totals);
         self.bounds.variable(task, &extent);
         self.open(true);
+        self.floor = 1;
         self.symbol_depth.insert(task, 1);
         let mut rest = Expr::from(task);
         let mut at = vec![Expr::ZERO; levels];
@@ -275,7 +279,8 @@ impl Emitter<'_> {
     }
 
     fn stores(&mut self, positions: &[Position]) {
-        let outer_pin = std::mem::replace(&mut self.pinned, self.pin_depth());
+        let pin = self.pin_depth();
+        let outer_pin = std::mem::replace(&mut self.pinned, pin);
         let nest = self.nest;
         for store in &nest.stores {
             let values = self.terms(&store.value, positions);
@@ -410,7 +415,7 @@ impl Emitter<'_> {
         let args: Vec<Val> = args.iter().map(|a| self.widen(*a, lanes)).collect();
         let types: Vec<DType> = args.iter().map(|a| self.kernel.values[*a].dtype).collect();
         let dtype = op.result_type(&types).unwrap_or_else(|e| unreachable!("{e}"));
-        let depth = args.iter().map(|a| self.depth_of(*a)).max().unwrap_or(0);
+        let depth = args.iter().map(|a| self.depth_of(*a)).max().unwrap_or(self.floor);
         let ty = ValType::vector(dtype, lanes);
         self.number(Number::Op(op, args.clone()), Op::Scalar(op, args), ty, depth)
     }
@@ -427,7 +432,7 @@ impl Emitter<'_> {
 
     fn constant(&mut self, dtype: DType, bits: u64, lanes: u16) -> Val {
         let ty = ValType::vector(dtype, lanes);
-        self.number(Number::Const(dtype, bits, lanes), Op::Const(bits), ty, 0)
+        self.number(Number::Const(dtype, bits, lanes), Op::Const(bits), ty, self.floor)
     }
 
     /// The value so numbered, defined at `depth` if it is new.
@@ -450,7 +455,7 @@ impl Emitter<'_> {
     }
 
     fn depth_of(&self, v: Val) -> usize {
-        self.value_depth.get(&v).copied().unwrap_or(0)
+        self.value_depth.get(&v).copied().unwrap_or(self.floor)
     }
 
     fn free_of(&mut self, t: &Term) -> Rc<BTreeSet<Symbol>> {
@@ -558,4 +563,35 @@ fn split_extent(extent: &Expr, widths: &[(Vec<(i64, u16)>, i64)]) -> Vec<Piece> 
         }
     }
     out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::nest::{NestBuffer, Store};
+    use super::super::schedule::{Machine, choose};
+    use super::*;
+    use burin_ir::ReduceOp;
+    use burin_ir::loops::Access;
+
+    #[test]
+    fn a_product_becomes_register_tiles() {
+        let (m, n, k) = (Symbol::new("m"), Symbol::new("n"), Symbol::new("k"));
+        let buffer = |len: i64, access| NestBuffer { dtype: DType::F32, len: len.into(), access };
+        let a = Term::load(DType::F32, 0, vec![Expr::from(m) * 32 + Expr::from(k)]);
+        let b = Term::load(DType::F32, 1, vec![Expr::from(k) * 50 + Expr::from(n)]);
+        let value = Term::reduce(ReduceOp::Sum, vec![(k, 32.into())], a * b);
+        let mut nest = Nest {
+            name: "product".to_owned(),
+            axes: vec![(m, 10.into()), (n, 50.into())],
+            buffers: vec![buffer(320, Access::Read), buffer(1600, Access::Read), buffer(500, Access::Write)],
+            stores: vec![Store { buffer: 2, index: Expr::from(m) * 50 + Expr::from(n), value }],
+        };
+        nest.normalise();
+        let machine = Machine { vector_bits: 128, registers: 16, l1_bytes: 32768, l2_bytes: 524288 };
+        let schedule = choose(&nest, &machine);
+        assert_eq!(schedule.kind, "contract");
+        let kernel = emit(&nest, &schedule);
+        println!("{schedule:?}\n{kernel}");
+        assert_eq!(nest.flops(), 2 * 10 * 50 * 32);
+    }
 }

@@ -37,7 +37,7 @@ impl Emitter<'_> {
     }
 
     pub(super) fn depth_of_expr(&self, e: &Expr) -> usize {
-        e.symbols().iter().map(|s| self.symbol_depth.get(s).copied().unwrap_or(0)).max().unwrap_or(0)
+        e.symbols().iter().filter_map(|s| self.symbol_depth.get(s).copied()).max().unwrap_or(0).max(self.floor)
     }
 
     /// An index expression as an `i64` value.

@@ -33,7 +33,7 @@ impl Emitter<'_> {
     ) -> Vec<Val> {
         let symbols = todo.iter().flat_map(|p| p.at.iter()).map(|(_, e)| self.depth_of_expr(e));
         let extents = vars.iter().map(|(_, n)| self.depth_of_expr(n));
-        let depth = symbols.chain(extents).max().unwrap_or(0);
+        let depth = symbols.chain(extents).max().unwrap_or(0).max(self.floor);
         let depth = depth.max(self.barrier()).max(self.pinned);
         let mut steps = 1;
         let mut unrolled = vars.len();
