@@ -1,13 +1,16 @@
 //! Building graphs: adding a node checks it against its row and infers its results.
 
 use crate::attr::{self, Attr};
-use crate::graph::infer::{Arg, Cx, Info};
+use crate::graph::infer::{Arg, Cx};
 use crate::graph::{Constant, Def, Graph, Node, NodeData, Region, Value, ValueData};
-use crate::ops::{self, Arity, OpRow};
+use crate::ops::{self, Arity, Meaning, OpRow};
 use crate::symbol::Symbol;
 use crate::tensor::Tensor;
 use crate::types::{TensorType, Type};
 use std::cell::Cell;
+
+/// How many symbols a composite's builder may make for itself, besides those of its nodes.
+const BODY_SYMBOLS: u32 = 8;
 
 /// Appends nodes to a region of a graph.
 pub struct Builder<'a> {
@@ -63,7 +66,7 @@ impl<'a> Builder<'a> {
         }
         let attrs = attr::complete(op.attrs, attrs).map_err(|e| format!("{}: {e}", op.name))?;
         let args: Vec<Option<Arg>> = inputs.iter().map(|v| v.map(|v| self.arg(v))).collect();
-        let infos = self.infer(op, &attrs, &args, outputs, &regions)?;
+        let infos = self.with_cx(op, &attrs, &args, outputs, &regions, |_, cx| super::infer::infer(cx))?;
         let node = self.graph.nodes.next_key();
         let results = infos
             .into_iter()
@@ -88,28 +91,44 @@ impl<'a> Builder<'a> {
         Arg { ty: d.ty.clone(), known: d.known.clone(), data }
     }
 
-    fn infer(
-        &self,
+    /// Builds the body of a node of a composite op on other operands; `None` where the op is no
+    /// composite or its builder declines.
+    pub fn expand(
+        &mut self,
+        node: &NodeData,
+        inputs: &[Option<Value>],
+    ) -> Result<Option<Vec<Value>>, String> {
+        let Meaning::Composite(build) = node.op.meaning else { return Ok(None) };
+        let args: Vec<Option<Arg>> = inputs.iter().map(|v| v.map(|v| self.arg(v))).collect();
+        self.with_cx(node.op, &node.attrs, &args, node.outputs.len(), &node.regions, |b, cx| {
+            // The builder's own symbols come first, then those of the nodes that it adds.
+            b.graph.fresh_symbols += BODY_SYMBOLS;
+            build(cx, b, inputs)
+        })
+    }
+
+    /// Calls `f` with the node as its row's functions see it.
+    fn with_cx<T>(
+        &mut self,
         op: &'static OpRow,
         attrs: &attr::Attrs,
         args: &[Option<Arg>],
         outputs: usize,
         regions: &[Region],
-    ) -> Result<Vec<Info>, String> {
+        f: impl FnOnce(&mut Self, &Cx<'_>) -> Result<T, String>,
+    ) -> Result<T, String> {
         let region_results: Vec<Vec<Type>> = regions
             .iter()
             .map(|r| {
                 self.graph.regions[*r].results.iter().map(|v| self.graph.values[*v].ty.clone()).collect()
             })
             .collect();
-        let next = Cell::new(0);
-        let base = self.graph.nodes.len();
-        let fresh = || {
-            next.set(next.get() + 1);
-            Symbol::new(&format!("u{base}_{}", next.get()))
-        };
+        let next = Cell::new(self.graph.fresh_symbols);
+        let fresh = || Symbol::new(&format!("u{}", next.replace(next.get() + 1)));
         let cx = Cx { op, attrs, inputs: args, outputs, region_results: &region_results, fresh: &fresh };
-        super::infer::infer(&cx)
+        let result = f(self, &cx);
+        self.graph.fresh_symbols = self.graph.fresh_symbols.max(next.get());
+        result
     }
 }
 

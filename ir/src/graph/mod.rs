@@ -59,6 +59,9 @@ pub struct Graph {
     pub output_names: Vec<String>,
     /// State variables: their initial constants, and what they hold after a call.
     pub states: Vec<State>,
+    /// How many symbols were made for sizes that depend on data. A copy of the graph goes on
+    /// counting from here, so that types that it takes over never clash with new ones.
+    pub fresh_symbols: u32,
 }
 
 /// A state variable: read as `value`, and set to `next` at the end of a call.
@@ -191,6 +194,7 @@ impl Graph {
             body,
             output_names: Vec::new(),
             states: Vec::new(),
+            fresh_symbols: 0,
         }
     }
 

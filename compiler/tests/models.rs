@@ -1,0 +1,105 @@
+//! Real models with recorded outputs, on the evaluator. The models are looked for in the folder that
+//! `BURIN_SHARED` names, or `../shared` beside the repository; where there are none, the tests skip
+//! and say so. `suite` runs every case of the folders that `BURIN_SUITE` lists (separated by `:`), and
+//! is run by hand: `BURIN_SUITE=DIR cargo test -p burin-compiler --test models -- --ignored --nocapture`.
+
+use burin_compiler::verify_case::{Case, DataSet};
+use burin_ir::Tensor;
+use burin_ir::graph::eval::eval;
+use std::collections::BTreeMap;
+use std::panic::catch_unwind;
+use std::path::{Path, PathBuf};
+
+fn shared() -> PathBuf {
+    let beside = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared");
+    std::env::var_os("BURIN_SHARED").map_or(beside, PathBuf::from)
+}
+
+/// Why a result is not the recorded one.
+fn difference(found: &Tensor, expected: &Tensor, case: &Case) -> Option<String> {
+    if found.dtype() != expected.dtype() || found.shape() != expected.shape() {
+        return Some(format!("{found:?}, expected {expected:?}"));
+    }
+    let (f, e) = (found.to_f64s(), expected.to_f64s());
+    let near = |f: f64, e: f64| {
+        f == e || (f.is_nan() && e.is_nan()) || (f - e).abs() <= case.atol + case.rtol * e.abs()
+    };
+    let at = f.iter().zip(&e).position(|(f, e)| !near(*f, *e))?;
+    let wrong = f.iter().zip(&e).filter(|(f, e)| !near(**f, **e)).count();
+    Some(format!("{wrong} of {} elements differ; element {at} is {}, expected {}", f.len(), f[at], e[at]))
+}
+
+/// Runs a case; gives what is wrong with it.
+fn check(folder: &Path) -> Result<(), String> {
+    let case = Case::open(folder).map_err(|e| e.to_string())?;
+    let graph = case.import().map_err(|e| e.to_string())?;
+    for set in &case.data_sets {
+        let data = DataSet::read(set, &graph).map_err(|e| format!("data: {e}"))?;
+        let found = eval(&graph, &data.inputs, &[]).map_err(|e| format!("evaluation: {e}"))?;
+        for (i, (f, e)) in found.outputs.iter().zip(&data.outputs).enumerate() {
+            if let Some(d) = difference(f, e, &case) {
+                return Err(format!("answer: output {i}: {d}"));
+            }
+        }
+    }
+    Ok(())
+}
+
+fn model(name: &str) {
+    let folder = shared().join("models").join(name);
+    if !folder.is_dir() {
+        println!("skipped: there is no {}", folder.display());
+        return;
+    }
+    check(&folder).unwrap_or_else(|e| panic!("{name}: {e}"));
+}
+
+#[test]
+fn mnist() {
+    model("mnist");
+}
+
+#[test]
+fn yolox_nano() {
+    model("yolox-nano");
+}
+
+#[test]
+fn magika() {
+    model("magika");
+}
+
+#[test]
+fn tinystories() {
+    model("tinystories-260k");
+}
+
+#[test]
+#[ignore = "needs the folders of recorded cases that BURIN_SUITE lists"]
+fn suite() {
+    let folders = std::env::var("BURIN_SUITE").expect("BURIN_SUITE lists folders of cases");
+    let mut cases: Vec<PathBuf> = Vec::new();
+    for folder in folders.split(':') {
+        let entries = std::fs::read_dir(folder).unwrap_or_else(|e| panic!("{folder}: {e}"));
+        cases.extend(entries.flatten().map(|e| e.path()).filter(|p| p.join("model.onnx").is_file()));
+    }
+    cases.sort();
+    let mut reasons: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    let mut passed = 0;
+    for case in &cases {
+        let outcome = catch_unwind(|| check(case)).unwrap_or_else(|_| Err("panic".into()));
+        let name = case.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        match outcome {
+            Ok(()) => passed += 1,
+            Err(e) => {
+                let e = e.split_once(": ").map_or(e.clone(), |(_, rest)| rest.to_owned());
+                reasons.entry(e).or_default().push(name);
+            }
+        }
+    }
+    for (reason, names) in &reasons {
+        println!("{} | {reason} | {}", names.len(), names.join(" "));
+    }
+    println!("{passed} passed, {} failed", cases.len() - passed);
+    assert_eq!(passed, cases.len(), "see the list above");
+}
