@@ -13,6 +13,7 @@
 //! iterations may run in any order and at once, so they must not write what another one touches.
 
 pub mod build;
+pub mod interp;
 mod parse;
 mod print;
 
