@@ -1,6 +1,7 @@
 //! Imports, optimises and compiles graphs to native code.
 
 pub mod import;
+pub mod loops;
 pub mod lower;
 pub mod program;
 pub mod verify_case;

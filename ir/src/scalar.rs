@@ -330,10 +330,24 @@ impl Scalar {
 pub fn round_to(v: f64, t: DType) -> f64 {
     match t {
         DType::F32 => v as f32 as f64,
-        DType::F16 => half::f16::from_f64(v).to_f64(),
-        DType::BF16 => half::bf16::from_f64(v).to_f64(),
+        DType::F16 => round_binary(v, 10, -14, half::f16::MAX.to_f64()),
+        DType::BF16 => round_binary(v, 7, -126, half::bf16::MAX.to_f64()),
         _ => v,
     }
+}
+
+/// Rounds once, to nearest even, to a type with so many binary digits after the point, this least
+/// normal exponent and this largest number (the conversions of `half` drop an `f64`'s low bits
+/// before they look for ties). The sum with a power of two whose last place is the result's rounds.
+fn round_binary(v: f64, digits: u64, least: i64, largest: f64) -> f64 {
+    if v.is_nan() {
+        return v;
+    }
+    let magnitude = v.abs().min(largest * 2.0);
+    let exponent = (magnitude.to_bits() >> 52).max((least + 1023) as u64);
+    let power = f64::from_bits((exponent + 52 - digits) << 52);
+    let rounded = (magnitude + power) - power;
+    if rounded > largest { f64::INFINITY.copysign(v) } else { rounded.copysign(v) }
 }
 
 fn saturate(v: f64, t: DType) -> Scalar {
@@ -633,8 +647,8 @@ pub fn to_bits(v: Scalar, ty: DType) -> u64 {
     match ty {
         DType::F64 => v.as_f64().to_bits(),
         DType::F32 => (v.as_f64() as f32).to_bits() as u64,
-        DType::F16 => half::f16::from_f64(v.as_f64()).to_bits() as u64,
-        DType::BF16 => half::bf16::from_f64(v.as_f64()).to_bits() as u64,
+        DType::F16 => half::f16::from_f64(round_to(v.as_f64(), ty)).to_bits() as u64,
+        DType::BF16 => half::bf16::from_f64(round_to(v.as_f64(), ty)).to_bits() as u64,
         _ => (v.as_i64() as u64) & (u64::MAX >> (64 - ty.bits())),
     }
 }

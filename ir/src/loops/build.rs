@@ -155,11 +155,16 @@ impl<'k> Builder<'k> {
         self.push(Stmt::Store { buffer, index, stride, value });
     }
 
+    /// Puts another block in the place of the one that is being built, and returns the latter.
+    pub fn replace_block(&mut self, block: Block) -> Block {
+        std::mem::replace(&mut self.block, block)
+    }
+
     /// The statements that `body` appends, as a block of their own, and what it returns.
     pub fn nested<R>(&mut self, body: impl FnOnce(&mut Self) -> R) -> (Block, R) {
-        let outer = std::mem::take(&mut self.block);
+        let outer = self.replace_block(Block::new());
         let out = body(self);
-        (std::mem::replace(&mut self.block, outer), out)
+        (self.replace_block(outer), out)
     }
 
     /// A loop. `body` gets the carried values inside an iteration and returns as many: those after
@@ -173,13 +178,24 @@ impl<'k> Builder<'k> {
         body: impl FnOnce(&mut Self, &[Val]) -> Vec<Val>,
     ) -> Vec<Val> {
         let params: Vec<Val> = inits.iter().map(|&v| self.fresh(self.ty(v))).collect();
-        let (block, nexts) = self.nested(|b| body(b, &params));
+        let (body, nexts) = self.nested(|b| body(b, &params));
+        self.loop_(
+            Loop { var, extent: extent.into(), kind, carries: Vec::new(), body },
+            inits,
+            &params,
+            &nexts,
+        )
+    }
+
+    /// A loop whose body is built already: its carries are made from their first values, their
+    /// values inside an iteration and those after it. The results are those after the last one.
+    pub fn loop_(&mut self, mut l: Loop, inits: &[Val], params: &[Val], nexts: &[Val]) -> Vec<Val> {
         assert_eq!(nexts.len(), inits.len(), "a loop's body returns a value for each carried one");
         let results: Vec<Val> = inits.iter().map(|&v| self.fresh(self.ty(v))).collect();
-        let carries = (0..inits.len())
+        l.carries = (0..inits.len())
             .map(|i| Carry { init: inits[i], param: params[i], next: nexts[i], result: results[i] })
             .collect();
-        self.push(Stmt::For(Loop { var, extent: extent.into(), kind, carries, body: block }));
+        self.push(Stmt::For(l));
         results
     }
 

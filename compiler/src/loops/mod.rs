@@ -1,0 +1,10 @@
+//! Passes from kernel to kernel.
+//!
+//! - [`legalise`]: 16-bit floats become `f32` arithmetic on 16-bit storage.
+//! - [`rewrite`], [`formula`]: the walk and the notation that both share.
+
+#[cfg(test)]
+mod columns;
+pub mod formula;
+pub mod legalise;
+pub mod rewrite;
