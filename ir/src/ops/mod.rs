@@ -6,11 +6,13 @@
 pub mod activation;
 pub mod contract;
 pub mod conv;
+pub mod index;
 pub mod movement;
 pub mod pointwise;
 pub mod pool;
 pub mod reduce;
 pub mod rules;
+pub mod scatter;
 pub mod shape;
 mod window;
 
@@ -36,6 +38,8 @@ pub const FAMILIES: &[&[OpRow]] = &[
     pool::ROWS,
     shape::ROWS,
     movement::ROWS,
+    index::ROWS,
+    scatter::ROWS,
 ];
 
 /// Everything that is to be said of an op. Make one with [`OpRow::new`] and the `with` methods'

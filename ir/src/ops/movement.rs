@@ -3,12 +3,12 @@
 //! Each op is defined by index arithmetic alone; shapes, offsets and counts may be expressions.
 
 use super::contract::shared;
-use super::rules::{self, ANY};
+use super::rules::{self, ANY, indices};
 use super::shape::target;
 use super::{Meaning, OpRow, many, one, opt};
 use crate::attr::{AttrKind, AttrSpec, Default};
 use crate::dtype::DType;
-use crate::element::{Element, Term, axes, reduction};
+use crate::element::{Element, Term, reduction};
 use crate::expr::{Expr, Range};
 use crate::graph::infer::{Cx, Info};
 use crate::scalar::{Scalar, ScalarOp};
@@ -193,13 +193,6 @@ pub const ROWS: &[OpRow] = &[
 /// One result of the first operand's type.
 fn shaped(cx: &Cx<'_>, shape: Vec<Expr>) -> Result<Vec<Info>, String> {
     Ok(vec![TensorType::new(cx.dtype(0)?, shape).into()])
-}
-
-/// The result's axes as expressions, with the axes.
-fn indices(rank: usize) -> (Vec<Symbol>, Vec<Expr>) {
-    let axes = axes(rank);
-    let index = axes.iter().map(|a| (*a).into()).collect();
-    (axes, index)
 }
 
 /// The first operand's element at an index, as the element at `axes`.

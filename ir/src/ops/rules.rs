@@ -5,8 +5,10 @@
 //! file may hold.
 
 use crate::dtype::DType;
+use crate::element::axes;
 use crate::expr::Expr;
 use crate::graph::infer::{Cx, Info};
+use crate::symbol::Symbol;
 use crate::types::TensorType;
 
 /// A set of element types, as the bits below.
@@ -95,6 +97,13 @@ pub fn broadcast_index(from: &[Expr], index: &[Expr]) -> Vec<Expr> {
         None => i.minimum(&(d - 1)),
     };
     from.iter().zip(&index[lead..]).map(clamp).collect()
+}
+
+/// The axes of a result of that rank, and the same as expressions.
+pub fn indices(rank: usize) -> (Vec<Symbol>, Vec<Expr>) {
+    let axes = axes(rank);
+    let index = axes.iter().map(|a| (*a).into()).collect();
+    (axes, index)
 }
 
 /// Checks that all operands that are present have elements of one type, and gives it.

@@ -1,0 +1,405 @@
+//! Reading and writing at places that are data: gathers, scatters, selections.
+//!
+//! An index may be negative (from the end). It is wrapped and then clamped into bounds, so that any
+//! data is safe to read with.
+
+use super::contract::shared;
+use super::rules::{self, INT, NUMBER, indices};
+use super::shape::target;
+use super::{EvalCx, Lower, Meaning, OpRow, Tolerance, one};
+use crate::attr::{AttrKind, AttrSpec, Default};
+use crate::dtype::DType;
+use crate::element::{Element, Term, reduction};
+use crate::expr::Expr;
+use crate::graph::infer::{Cx, Info};
+use crate::scalar::{Scalar, ScalarOp};
+use crate::symbol::Symbol;
+use crate::tensor::{Tensor, strides};
+use crate::types::TensorType;
+
+const fn int(name: &'static str, default: i64) -> AttrSpec {
+    AttrSpec::new(name, AttrKind::Int, Default::Int(default))
+}
+
+/// The family.
+pub const ROWS: &[OpRow] = &[
+    OpRow {
+        attrs: &[int("axis", 0)],
+        samples: &[
+            "Gather(f32[5,3], i64[2,2] in -5..5)",
+            "Gather(i8[2,4,3], i32[] in 0..4) {axis = 1}",
+            "Gather(f16[3,2], i64[0]) {axis = -1}",
+            "Gather(bool[4], i64[3] = [0, -1, 2])",
+        ],
+        ..OpRow::new(
+            "Gather",
+            Some(("", 13)),
+            &[one("data"), one("indices")],
+            gather_infer,
+            Meaning::Movement(gather_element),
+        )
+    },
+    OpRow {
+        attrs: &[int("axis", 0)],
+        samples: &[
+            "GatherElements(f32[4,3], i64[2,3] in -4..4)",
+            "GatherElements(i32[2,3,4], i32[2,2,6] in 0..4) {axis = 2}",
+        ],
+        ..OpRow::new(
+            "GatherElements",
+            Some(("", 13)),
+            &[one("data"), one("indices")],
+            gather_elements_infer,
+            Meaning::Movement(gather_elements_element),
+        )
+    },
+    OpRow {
+        attrs: &[int("batch_dims", 0)],
+        samples: &[
+            "GatherND(f32[4,3,2], i64[5,2] in -3..3)",
+            "GatherND(u8[2,3,4], i64[2,1] in 0..3) {batch_dims = 1}",
+            "GatherND(f64[3,3], i64[2] in 0..3)",
+        ],
+        ..OpRow::new(
+            "GatherND",
+            Some(("", 13)),
+            &[one("data"), one("indices")],
+            gather_nd_infer,
+            Meaning::Movement(gather_nd_element),
+        )
+    },
+    OpRow {
+        attrs: &[AttrSpec::new("axis", AttrKind::Int, Default::Int(-1))],
+        samples: &[
+            "OneHot(i64[4] in -3..5, i64[] = 5, f32[2])",
+            "OneHot(i32[2,2] in 0..3, i64[1] = [3], i8[2]) {axis = 1}",
+        ],
+        ..OpRow::new(
+            "OneHot",
+            Some(("", 28)),
+            &[one("indices"), one("depth"), one("values")],
+            one_hot_infer,
+            Meaning::Movement(one_hot_element),
+        )
+    },
+    OpRow {
+        eval: Some(non_zero_eval),
+        samples: &["NonZero(bool[3,4])", "NonZero(i32[5])", "NonZero(f32[])"],
+        ..OpRow::new(
+            "NonZero",
+            Some(("", 13)),
+            &[one("X")],
+            non_zero_infer,
+            Meaning::Primitive(Lower::Interpreted),
+        )
+    },
+    OpRow {
+        attrs: &[AttrSpec::new("axis", AttrKind::Int, Default::Absent)],
+        eval: Some(compress_eval),
+        samples: &["Compress(f32[4,2], bool[3]) {axis = 0}", "Compress(i8[2,3], bool[6])"],
+        ..OpRow::new(
+            "Compress",
+            Some(("", 28)),
+            &[one("input"), one("condition")],
+            compress_infer,
+            Meaning::Primitive(Lower::Interpreted),
+        )
+    },
+    OpRow {
+        outputs: (2, 2),
+        attrs: &[int("axis", -1), int("largest", 1), int("sorted", 1)],
+        eval: Some(top_k_eval),
+        tolerance: Tolerance::Exact,
+        samples: &[
+            "TopK(f32[3,7], i64[1] = [3]) -> 2",
+            "TopK(i32[4,2], i64[1] = [2]) {axis = 0, largest = 0} -> 2",
+        ],
+        ..OpRow::new(
+            "TopK",
+            Some(("", 24)),
+            &[one("X"), one("K")],
+            top_k_infer,
+            Meaning::Primitive(Lower::Interpreted),
+        )
+    },
+];
+
+/// An index from data, of a dimension: from the end where negative.
+pub(super) fn wrapped(index: &Term, dim: &Expr) -> Term {
+    let index = index.cast(DType::I64);
+    let zero = Term::constant(DType::I64, Scalar::I(0));
+    let from_end = index.binary(ScalarOp::Add, &Term::index(dim.clone()));
+    index.binary(ScalarOp::Lt, &zero).select(&from_end, &index)
+}
+
+/// `body` with `symbol` standing for an index from data, which is wrapped and clamped into `0..dim`.
+/// Where the dimension may be 0, nothing is read and the value is 0.
+fn at(symbol: Symbol, index: &Term, dim: &Expr, body: Term) -> Term {
+    let bound = |e: Expr| Term::index(e);
+    let clamped =
+        wrapped(index, dim).binary(ScalarOp::Min, &bound(dim - 1)).binary(ScalarOp::Max, &bound(Expr::ZERO));
+    let none = Term::constant(body.dtype(), Scalar::I(0));
+    Term::bind(symbol, clamped, Term::when(vec![dim - 1], body, none))
+}
+
+fn gather_infer(cx: &Cx<'_>) -> Result<Vec<Info>, String> {
+    let (data, indices) = (cx.ty(0)?, cx.ty(1)?);
+    rules::expect("input 1 (indices)", indices.dtype, INT)?;
+    let axis = cx.axis(cx.int("axis"), data.rank())?;
+    if let (Some(n), Some(known)) = (data.shape[axis].as_const(), cx.known_ints(1))
+        && let Some(i) = known.iter().find(|i| !(-n..n).contains(*i))
+    {
+        return Err(format!("index {i} is out of range for axis {axis} of {n} elements"));
+    }
+    let mut shape = data.shape.clone();
+    shape.splice(axis..=axis, indices.shape.iter().cloned());
+    Ok(vec![TensorType::new(data.dtype, shape).into()])
+}
+
+fn gather_element(cx: &Cx<'_>, _: usize) -> Result<Element, String> {
+    let (data, indices_type) = (cx.ty(0)?, cx.ty(1)?);
+    let (axis, inner) = (cx.axis(cx.int("axis"), data.rank())?, indices_type.rank());
+    let (axes, index) = indices(data.rank() + inner - 1);
+    let place = index[axis..axis + inner].to_vec();
+    let load = |i: Expr| {
+        let mut from = index.clone();
+        from.splice(axis..axis + inner, [i]);
+        Term::load(data.dtype, 0, from)
+    };
+    let dim = &data.shape[axis];
+    // A single constant index needs no look at the data: the result is a slice of the operand.
+    if let Some([i]) = cx.known_ints(1).as_deref()
+        && let Some(n) = dim.as_const()
+    {
+        return Ok(Element { axes, body: load(Expr::from(if *i < 0 { i + n } else { *i })) });
+    }
+    let given = Term::load(indices_type.dtype, 1, place);
+    let body = at(reduction(0), &given, dim, load(reduction(0).into()));
+    Ok(Element { axes, body })
+}
+
+fn gather_elements_infer(cx: &Cx<'_>) -> Result<Vec<Info>, String> {
+    let (data, indices) = (cx.ty(0)?, cx.ty(1)?);
+    rules::expect("input 1 (indices)", indices.dtype, INT)?;
+    elementwise_axis(cx, data, indices)?;
+    Ok(vec![TensorType::new(data.dtype, indices.shape.clone()).into()])
+}
+
+/// The axis of GatherElements and ScatterElements: in all others the indices lie within the data.
+pub(super) fn elementwise_axis(
+    cx: &Cx<'_>,
+    data: &TensorType,
+    indices: &TensorType,
+) -> Result<usize, String> {
+    let (d, i) = (rules::show(&data.shape), rules::show(&indices.shape));
+    if data.rank() != indices.rank() {
+        return Err(format!("data has shape {d} and indices {i}, expected the same rank"));
+    }
+    let axis = cx.axis(cx.int("axis"), data.rank())?;
+    for (n, (d_n, i_n)) in data.shape.iter().zip(&indices.shape).enumerate() {
+        let larger = matches!((d_n.as_const(), i_n.as_const()), (Some(d), Some(i)) if i > d);
+        if n != axis && larger {
+            return Err(format!("indices have shape {i}, which is larger than the data's, {d}, at axis {n}"));
+        }
+    }
+    Ok(axis)
+}
+
+fn gather_elements_element(cx: &Cx<'_>, _: usize) -> Result<Element, String> {
+    let (data, given) = (cx.ty(0)?, cx.ty(1)?);
+    let axis = elementwise_axis(cx, data, given)?;
+    let (axes, index) = indices(data.rank());
+    let mut from = index.clone();
+    for ((f, d), i) in from.iter_mut().zip(&data.shape).zip(&given.shape) {
+        let within = d == i || matches!((d.as_const(), i.as_const()), (Some(d), Some(i)) if i <= d);
+        if !within {
+            *f = f.minimum(&(d - 1));
+        }
+    }
+    from[axis] = reduction(0).into();
+    let load = Term::load(data.dtype, 0, from);
+    let body = at(reduction(0), &Term::load(given.dtype, 1, index), &data.shape[axis], load);
+    Ok(Element { axes, body })
+}
+
+/// GatherND's number of batch dimensions, and how many dimensions an index spans.
+fn nd_depth(cx: &Cx<'_>) -> Result<(usize, usize), String> {
+    let (data, indices) = (cx.ty(0)?, cx.ty(1)?);
+    rules::expect("input 1 (indices)", indices.dtype, INT)?;
+    let batch = cx.int("batch_dims");
+    let depth = indices.shape.last().and_then(Expr::as_const);
+    match (usize::try_from(batch), depth.and_then(|d| usize::try_from(d).ok())) {
+        (Ok(b), Some(d)) if b < indices.rank() && b + d <= data.rank() => Ok((b, d)),
+        _ => Err(format!(
+            "data has shape {}, indices {} and batch_dims is {batch}, expected as many indices as there are \
+             dimensions at most",
+            rules::show(&data.shape),
+            rules::show(&indices.shape)
+        )),
+    }
+}
+
+fn gather_nd_infer(cx: &Cx<'_>) -> Result<Vec<Info>, String> {
+    let (batch, depth) = nd_depth(cx)?;
+    let (data, indices) = (cx.ty(0)?, cx.ty(1)?);
+    let mut shape = Vec::new();
+    for (d, i) in data.shape.iter().zip(&indices.shape).take(batch) {
+        shape.push(shared(d, i, "batch dimensions")?);
+    }
+    shape.extend_from_slice(&indices.shape[batch..indices.rank() - 1]);
+    shape.extend_from_slice(&data.shape[batch + depth..]);
+    Ok(vec![TensorType::new(data.dtype, shape).into()])
+}
+
+fn gather_nd_element(cx: &Cx<'_>, _: usize) -> Result<Element, String> {
+    let (batch, depth) = nd_depth(cx)?;
+    let (data, given) = (cx.ty(0)?, cx.ty(1)?);
+    let outer = given.rank() - 1;
+    let (axes, index) = indices(outer + data.rank() - batch - depth);
+    let mut from = index[..batch].to_vec();
+    from.extend((0..depth).map(|n| Expr::from(reduction(n))));
+    from.extend_from_slice(&index[outer..]);
+    let mut body = Term::load(data.dtype, 0, from);
+    for n in (0..depth).rev() {
+        let place = index[..outer].iter().cloned().chain([n.into()]).collect();
+        let given = Term::load(given.dtype, 1, place);
+        body = at(reduction(n), &given, &data.shape[batch + n], body);
+    }
+    Ok(Element { axes, body })
+}
+
+/// OneHot's depth where it is known; it may be of any number type.
+fn one_hot_depth(cx: &Cx<'_>) -> Option<Expr> {
+    let float = || cx.known_floats(1)?.first().map(|d| Expr::from(*d as i64));
+    cx.known(1).and_then(|k| k.first().cloned()).or_else(float)
+}
+
+fn one_hot_infer(cx: &Cx<'_>) -> Result<Vec<Info>, String> {
+    rules::expect("input 0 (indices)", cx.dtype(0)?, NUMBER)?;
+    let mut shape = cx.shape(0)?.to_vec();
+    let axis = cx.axis(cx.int("axis"), shape.len() + 1)?;
+    let depth = one_hot_depth(cx).unwrap_or_else(|| (cx.fresh)().into());
+    if depth.as_const().is_some_and(|d| d < 0) {
+        return Err(format!("depth is {depth}, expected 0 or more"));
+    }
+    shape.insert(axis, depth);
+    match cx.shape(2)? {
+        [n] if n.as_const().is_none_or(|n| n == 2) => Ok(vec![TensorType::new(cx.dtype(2)?, shape).into()]),
+        s => Err(format!("input 2 (values) has shape {}, expected [2]", rules::show(s))),
+    }
+}
+
+fn one_hot_element(cx: &Cx<'_>, _: usize) -> Result<Element, String> {
+    let rank = cx.shape(0)?.len() + 1;
+    let axis = cx.axis(cx.int("axis"), rank)?;
+    let (axes, mut index) = indices(rank);
+    let place = Term::index(index.remove(axis));
+    let given = Term::load(cx.dtype(0)?, 0, index).cast(DType::I64);
+    let depth = match one_hot_depth(cx) {
+        Some(d) => Term::index(d),
+        None => Term::load(cx.dtype(1)?, 1, vec![Expr::ZERO; cx.shape(1)?.len()]).cast(DType::I64),
+    };
+    let negative = given.binary(ScalarOp::Lt, &Term::constant(DType::I64, Scalar::I(0)));
+    let given = negative.select(&(&given + &depth), &given);
+    let value = |n: i64| Term::load(cx.dtype(2).unwrap_or(DType::F32), 2, vec![n.into()]);
+    Ok(Element { axes, body: place.binary(ScalarOp::Eq, &given).select(&value(1), &value(0)) })
+}
+
+fn non_zero_infer(cx: &Cx<'_>) -> Result<Vec<Info>, String> {
+    let rank = cx.ty(0)?.rank();
+    Ok(vec![TensorType::new(DType::I64, [Expr::from(rank), (cx.fresh)().into()]).into()])
+}
+
+fn non_zero_eval(e: &EvalCx<'_>) -> Result<Vec<Tensor>, String> {
+    let x = e.input(0);
+    let found: Vec<usize> = (0..x.len()).filter(|i| x.get(*i).as_bool()).collect();
+    let dims = strides(x.shape()).into_iter().zip(x.shape());
+    let rows = dims.flat_map(|(s, d)| found.iter().map(move |i| (i / s % d) as i64));
+    Ok(vec![Tensor::new(&[x.rank(), found.len()], &rows.collect::<Vec<_>>())])
+}
+
+fn compress_infer(cx: &Cx<'_>) -> Result<Vec<Info>, String> {
+    let data = cx.ty(0)?;
+    rules::expect("input 1 (condition)", cx.dtype(1)?, rules::BOOL)?;
+    let size: Expr = (cx.fresh)().into();
+    let shape = match cx.attrs.int("axis") {
+        None => vec![size],
+        Some(axis) => {
+            let mut shape = data.shape.clone();
+            shape[cx.axis(axis, data.rank())?] = size;
+            shape
+        }
+    };
+    Ok(vec![TensorType::new(data.dtype, shape).into()])
+}
+
+fn compress_eval(e: &EvalCx<'_>) -> Result<Vec<Tensor>, String> {
+    let (x, condition) = (e.input(0), e.input(1));
+    let (mut shape, axis) = match e.cx.attrs.int("axis") {
+        None => (vec![x.len()], 0),
+        Some(axis) => (x.shape().to_vec(), e.cx.axis(axis, x.rank())?),
+    };
+    if condition.len() > shape[axis] {
+        return Err(format!("condition has {} elements, the axis {}", condition.len(), shape[axis]));
+    }
+    let inner: usize = shape[axis + 1..].iter().product();
+    let extent = shape[axis];
+    let keeps = |i: &usize| {
+        let at = i / inner % extent;
+        at < condition.len() && condition.get(at).as_bool()
+    };
+    let kept: Vec<Scalar> = (0..x.len()).filter(keeps).map(|i| x.get(i)).collect();
+    shape[axis] = condition.scalars().filter(|c| c.as_bool()).count();
+    Ok(vec![Tensor::from_scalars(x.dtype(), &shape, kept)])
+}
+
+fn top_k_infer(cx: &Cx<'_>) -> Result<Vec<Info>, String> {
+    let x = cx.ty(0)?;
+    let axis = cx.axis(cx.int("axis"), x.rank())?;
+    let k = target(cx, 1, "K")?;
+    let [k] = &k[..] else { return Err(format!("K is {}, expected one number", rules::show(&k))) };
+    if let (Some(k), Some(n)) = (k.as_const(), x.shape[axis].as_const())
+        && !(0..=n).contains(&k)
+    {
+        return Err(format!("K is {k}, but axis {axis} has {n} elements"));
+    }
+    let mut shape = x.shape.clone();
+    shape[axis] = k.clone();
+    Ok(vec![TensorType::new(x.dtype, shape.clone()).into(), TensorType::new(DType::I64, shape).into()])
+}
+
+/// Equal elements come in the order of their indices; NaN counts as greater than all numbers.
+fn top_k_eval(e: &EvalCx<'_>) -> Result<Vec<Tensor>, String> {
+    let x = e.input(0);
+    let axis = e.cx.axis(e.cx.int("axis"), x.rank())?;
+    let shape = e.outputs[0].static_shape().ok_or("K is not known")?;
+    let (extent, k) = (x.shape()[axis], shape[axis]);
+    let inner: usize = shape[axis + 1..].iter().product();
+    let outer: usize = shape[..axis].iter().product();
+    let compare = |a: Scalar, b: Scalar| match (a, b) {
+        (Scalar::F(a), Scalar::F(b)) => a.partial_cmp(&b).unwrap_or_else(|| a.is_nan().cmp(&b.is_nan())),
+        (Scalar::U(a), Scalar::U(b)) => a.cmp(&b),
+        (a, b) => a.as_i64().cmp(&b.as_i64()),
+    };
+    let largest = e.cx.attrs.flag("largest");
+    let mut chosen = vec![0; outer * k * inner];
+    for o in 0..outer {
+        for i in 0..inner {
+            let at = |n: usize| (o * extent + n) * inner + i;
+            let mut order: Vec<usize> = (0..extent).collect();
+            order.sort_by(|a, b| {
+                let by = compare(x.get(at(*a)), x.get(at(*b)));
+                if largest { by.reverse() } else { by }
+            });
+            order
+                .into_iter()
+                .take(k)
+                .enumerate()
+                .for_each(|(n, from)| chosen[(o * k + n) * inner + i] = from);
+        }
+    }
+    let place = |(n, from): (usize, &usize)| x.get((n / inner / k * extent + from) * inner + n % inner);
+    let values = Tensor::from_scalars(x.dtype(), &shape, chosen.iter().enumerate().map(place));
+    let places: Vec<i64> = chosen.iter().map(|i| *i as i64).collect();
+    Ok(vec![values, Tensor::new(&shape, &places)])
+}
