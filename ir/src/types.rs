@@ -64,6 +64,22 @@ impl Type {
             _ => None,
         }
     }
+
+    /// The tensor type at the bottom, in however many sequences and optionals.
+    pub fn innermost(&self) -> &TensorType {
+        match self {
+            Type::Tensor(t) => t,
+            Type::Sequence(t) | Type::Optional(t) => t.innermost(),
+        }
+    }
+
+    /// [`Type::innermost`], to be changed.
+    pub fn innermost_mut(&mut self) -> &mut TensorType {
+        match self {
+            Type::Tensor(t) => t,
+            Type::Sequence(t) | Type::Optional(t) => t.innermost_mut(),
+        }
+    }
 }
 
 impl From<TensorType> for Type {

@@ -1,7 +1,7 @@
 //! Building graphs: adding a node checks it against its row and infers its results.
 
 use crate::attr::{self, Attr};
-use crate::graph::infer::{Arg, Cx};
+use crate::graph::infer::{Arg, Cx, Info};
 use crate::graph::{Constant, Def, Graph, Node, NodeData, Region, Value, ValueData};
 use crate::ops::{self, Arity, Meaning, OpRow};
 use crate::symbol::Symbol;
@@ -59,13 +59,9 @@ impl<'a> Builder<'a> {
         while inputs.last().is_some_and(Option::is_none) {
             inputs.pop();
         }
-        check_arity(op, &inputs)?;
-        if !(op.outputs.0..=op.outputs.1).contains(&outputs) {
-            let (least, most) = op.outputs;
-            return Err(format!("{} has {least} to {most} results, found {outputs}", op.name));
-        }
+        check_schema(op, &inputs, outputs, regions.len())?;
         let attrs = attr::complete(op.attrs, attrs).map_err(|e| format!("{}: {e}", op.name))?;
-        let args: Vec<Option<Arg>> = inputs.iter().map(|v| v.map(|v| self.arg(v))).collect();
+        let args = operands(self.graph, &inputs);
         let infos = self.with_cx(op, &attrs, &args, outputs, &regions, |_, cx| super::infer::infer(cx))?;
         let node = self.graph.nodes.next_key();
         let results = infos
@@ -82,15 +78,6 @@ impl<'a> Builder<'a> {
         Ok(node)
     }
 
-    fn arg(&self, v: Value) -> Arg {
-        let d = &self.graph.values[v];
-        let data = match &d.def {
-            Def::Const(Constant::Data(t)) => Some(t.clone()),
-            _ => None,
-        };
-        Arg { ty: d.ty.clone(), known: d.known.clone(), data }
-    }
-
     /// Builds the body of a node of a composite op on other operands; `None` where the op is no
     /// composite or its builder declines.
     pub fn expand(
@@ -99,7 +86,7 @@ impl<'a> Builder<'a> {
         inputs: &[Option<Value>],
     ) -> Result<Option<Vec<Value>>, String> {
         let Meaning::Composite(build) = node.op.meaning else { return Ok(None) };
-        let args: Vec<Option<Arg>> = inputs.iter().map(|v| v.map(|v| self.arg(v))).collect();
+        let args = operands(self.graph, inputs);
         self.with_cx(node.op, &node.attrs, &args, node.outputs.len(), &node.regions, |b, cx| {
             // The builder's own symbols come first, then those of the nodes that it adds.
             b.graph.fresh_symbols += BODY_SYMBOLS;
@@ -117,14 +104,9 @@ impl<'a> Builder<'a> {
         regions: &[Region],
         f: impl FnOnce(&mut Self, &Cx<'_>) -> Result<T, String>,
     ) -> Result<T, String> {
-        let region_results: Vec<Vec<Type>> = regions
-            .iter()
-            .map(|r| {
-                self.graph.regions[*r].results.iter().map(|v| self.graph.values[*v].ty.clone()).collect()
-            })
-            .collect();
+        let region_results = region_results(self.graph, regions);
         let next = Cell::new(self.graph.fresh_symbols);
-        let fresh = || Symbol::new(&format!("u{}", next.replace(next.get() + 1)));
+        let fresh = || Symbol::new(&format!("?{}", next.replace(next.get() + 1)));
         let cx = Cx { op, attrs, inputs: args, outputs, region_results: &region_results, fresh: &fresh };
         let result = f(self, &cx);
         self.graph.fresh_symbols = self.graph.fresh_symbols.max(next.get());
@@ -132,14 +114,67 @@ impl<'a> Builder<'a> {
     }
 }
 
+/// The results that a node of the graph would have.
+pub(super) fn infer_node(
+    graph: &Graph,
+    node: &NodeData,
+    fresh: &dyn Fn() -> Symbol,
+) -> Result<Vec<Info>, String> {
+    super::infer::infer(&Cx {
+        op: node.op,
+        attrs: &node.attrs,
+        inputs: &operands(graph, &node.inputs),
+        outputs: node.outputs.len(),
+        region_results: &region_results(graph, &node.regions),
+        fresh,
+    })
+}
+
+/// What is known of a node's operands.
+fn operands(graph: &Graph, inputs: &[Option<Value>]) -> Vec<Option<Arg>> {
+    let arg = |v: Value| {
+        let d = &graph.values[v];
+        let data = match &d.def {
+            Def::Const(Constant::Data(t)) => Some(t.clone()),
+            _ => None,
+        };
+        Arg { ty: d.ty.clone(), known: d.known.clone(), data }
+    };
+    inputs.iter().map(|v| v.map(arg)).collect()
+}
+
+/// The types of the results of a node's regions.
+fn region_results(graph: &Graph, regions: &[Region]) -> Vec<Vec<Type>> {
+    let ty = |v: &Value| graph.values[*v].ty.clone();
+    regions.iter().map(|r| graph.regions[*r].results.iter().map(ty).collect()).collect()
+}
+
+/// Checks the numbers of operands, results and regions against a row.
+pub(super) fn check_schema<T>(
+    op: &OpRow,
+    inputs: &[Option<T>],
+    outputs: usize,
+    regions: usize,
+) -> Result<(), String> {
+    check_arity(op, inputs)?;
+    let (least, most) = op.outputs;
+    if !(least..=most).contains(&outputs) {
+        return Err(format!("{} has {least} to {most} results, found {outputs}", op.name));
+    }
+    if regions != op.regions {
+        return Err(format!("{} has {} regions, found {regions}", op.name, op.regions));
+    }
+    Ok(())
+}
+
 /// Checks the number and presence of operands against a row.
-fn check_arity(op: &OpRow, inputs: &[Option<Value>]) -> Result<(), String> {
+fn check_arity<T>(op: &OpRow, inputs: &[Option<T>]) -> Result<(), String> {
     let many = op.inputs.last().is_some_and(|p| p.arity == Arity::Many);
     if inputs.len() > op.inputs.len() && !many {
         return Err(format!("{} takes at most {} inputs, found {}", op.name, op.inputs.len(), inputs.len()));
     }
     for (i, port) in op.inputs.iter().enumerate() {
-        let absent = inputs.get(i).copied().flatten().is_none();
+        let absent = inputs.get(i).is_none_or(Option::is_none);
         if absent && port.arity != Arity::Optional {
             return Err(format!("{} needs its input {i} ({})", op.name, port.name));
         }

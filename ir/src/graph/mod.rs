@@ -13,10 +13,16 @@ pub mod eval;
 pub mod infer;
 mod known;
 mod literal;
+mod parse;
+mod print;
 pub mod sample;
+mod verify;
 
 pub use build::Builder;
 pub use literal::{Files, MAX_GENERATED};
+pub use parse::{parse, parse_with};
+pub use print::{INLINE_ELEMENTS, Sink, print};
+pub use verify::verify;
 
 use crate::attr::Attrs;
 use crate::expr::Expr;
@@ -60,7 +66,8 @@ pub struct Graph {
     /// State variables: their initial constants, and what they hold after a call.
     pub states: Vec<State>,
     /// How many symbols were made for sizes that depend on data. A copy of the graph goes on
-    /// counting from here, so that types that it takes over never clash with new ones.
+    /// counting from here, so that types that it takes over never clash with new ones. The next
+    /// one is this number after a `?`.
     pub fresh_symbols: u32,
 }
 

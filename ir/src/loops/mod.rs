@@ -16,9 +16,11 @@ pub mod build;
 pub mod interp;
 mod parse;
 mod print;
+mod verify;
 
 pub use build::Builder;
 pub use parse::parse;
+pub use verify::verify;
 
 use crate::dtype::DType;
 use crate::element::ReduceOp;

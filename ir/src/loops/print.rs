@@ -58,31 +58,43 @@ impl LoopKind {
 
 impl fmt::Display for Kernel {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut names = Names::default();
-        let mut buffers = SecondaryMap::new();
-        for (b, decl) in self.buffers.iter() {
-            buffers[b] = text::name(&names.unique(&decl.name, "buf")).into_owned();
-        }
-        write!(f, "kernel @{}(", text::name(&self.name))?;
+        let mut p = Printer::new(self, f, 1);
+        write!(p.out, "kernel @{}(", text::name(&self.name))?;
         for (i, (b, BufferDecl { dtype, len, access, .. })) in self.buffers.iter().enumerate() {
             let comma = if i == 0 { "" } else { ", " };
-            write!(f, "{comma}%{}: {} {dtype}[{len}]", buffers[b], access.name())?;
+            write!(p.out, "{comma}%{}: {} {dtype}[{len}]", p.buffers[b], access.name())?;
         }
-        write!(f, ") dims({}) {{\n", list(&self.dims))?;
-        let mut printer = Printer { kernel: self, buffers, out: f, indent: 1 };
-        printer.block(&self.body)?;
-        f.write_str("}\n")
+        write!(p.out, ") dims({}) {{\n", list(&self.dims))?;
+        p.block(&self.body)?;
+        p.out.write_str("}\n")
     }
 }
 
-struct Printer<'a, 'f> {
+/// The first line of a statement, for messages.
+pub(super) fn first_line(kernel: &Kernel, stmt: &Stmt) -> String {
+    let mut text = String::new();
+    // Writing to a string cannot fail.
+    let _ = Printer::new(kernel, &mut text, 0).stmt(stmt);
+    text.lines().next().unwrap_or_default().to_owned()
+}
+
+struct Printer<'a> {
     kernel: &'a Kernel,
     buffers: SecondaryMap<Buf, String>,
-    out: &'a mut fmt::Formatter<'f>,
+    out: &'a mut dyn Write,
     indent: usize,
 }
 
-impl Printer<'_, '_> {
+impl<'a> Printer<'a> {
+    fn new(kernel: &'a Kernel, out: &'a mut dyn Write, indent: usize) -> Printer<'a> {
+        let mut names = Names::default();
+        let mut buffers = SecondaryMap::new();
+        for (b, decl) in kernel.buffers.iter() {
+            buffers[b] = text::name(&names.unique(&decl.name, "buf")).into_owned();
+        }
+        Printer { kernel, buffers, out, indent }
+    }
+
     fn block(&mut self, block: &Block) -> fmt::Result {
         block.iter().try_for_each(|stmt| self.stmt(stmt))
     }
