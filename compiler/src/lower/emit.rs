@@ -127,8 +127,7 @@ impl Emitter<'_> {
         }
         let pieces: Vec<Vec<Piece>> = (0..levels).map(|l| self.pieces_of(l)).collect();
         let blocks: Vec<Vec<Expr>> = pieces.iter().enumerate().map(|(l, p)| self.blocks(l, p)).collect();
-        let totals: Vec<Expr> =
-            blocks.iter().map(|b| b.iter().fold(Expr::ZERO, |s, n| s + n)).collect();
+        let totals: Vec<Expr> = blocks.iter().map(|b| b.iter().fold(Expr::ZERO, |s, n| s + n)).collect();
         let task = self.fresh("task");
         let extent = Expr::product(&totals);
         self.bounds.variable(task, &extent);
@@ -155,7 +154,8 @@ impl Emitter<'_> {
     fn blocks(&self, level: usize, pieces: &[Piece]) -> Vec<Expr> {
         let grain = Expr::constant(if level == 0 { self.schedule.grain } else { 1 });
         let first = |p: &Piece| p.count.ceil_div(&grain);
-        let other = |p: &Piece| if p.count.as_const().is_some() { Expr::ONE } else { p.count.minimum(&Expr::ONE) };
+        let other =
+            |p: &Piece| if p.count.as_const().is_some() { Expr::ONE } else { p.count.minimum(&Expr::ONE) };
         pieces.iter().enumerate().map(|(i, p)| if i == 0 { first(p) } else { other(p) }).collect()
     }
 
@@ -266,7 +266,8 @@ impl Emitter<'_> {
             out.push(Piece { base: Expr::ZERO, count: whole.into(), step: width, slots: full });
         }
         if rest > 0 {
-            let mut slots: Vec<(i64, u16)> = (0..rest / lane_count).map(|k| (k * lane_count, lanes)).collect();
+            let mut slots: Vec<(i64, u16)> =
+                (0..rest / lane_count).map(|k| (k * lane_count, lanes)).collect();
             let left = rest % lane_count;
             if left > 0 && self.schedule.overlap && n >= lane_count {
                 slots.push((rest - lane_count, lanes));
@@ -387,7 +388,11 @@ impl Emitter<'_> {
 
     fn bind(&mut self, symbol: Symbol, value: &Term, body: &Term, p: &Position) -> Val {
         let v = self.terms(value, std::slice::from_ref(p))[0];
-        let v = if self.kernel.values[v].dtype == DType::I64 { v } else { self.op(ScalarOp::Cast(DType::I64), &[v]) };
+        let v = if self.kernel.values[v].dtype == DType::I64 {
+            v
+        } else {
+            self.op(ScalarOp::Cast(DType::I64), &[v])
+        };
         let depth = self.depth_of(v);
         let name = match self.scopes[depth].bound.get(&v) {
             Some(s) => *s,

@@ -144,7 +144,8 @@ impl Nest {
             store.value = rebuild(&store.value, &mut |t| match t.kind() {
                 TermKind::Reduce { op, vars, body } => {
                     let vars: Vec<_> = vars.iter().filter(|(_, n)| !unit(n)).cloned().collect();
-                    let kept = if vars.is_empty() { body.clone() } else { Term::reduce(*op, vars, body.clone()) };
+                    let kept =
+                        if vars.is_empty() { body.clone() } else { Term::reduce(*op, vars, body.clone()) };
                     Some(kept)
                 }
                 _ => None,
@@ -195,9 +196,10 @@ impl Nest {
         while at > 1 {
             at -= 1;
             let ((a, n_a), (b, n_b)) = (self.axes[at - 1].clone(), self.axes[at].clone());
-            let fits = self.stores.iter().all(|s| {
-                walks_as_one(&s.index, a, b, &n_b) && term_walks_as_one(&s.value, a, b, &n_b)
-            });
+            let fits = self
+                .stores
+                .iter()
+                .all(|s| walks_as_one(&s.index, a, b, &n_b) && term_walks_as_one(&s.value, a, b, &n_b));
             if fits {
                 self.axes.splice(at - 1..=at, [(b, n_a * n_b)]);
                 self.rewrite(&|s| (s == a).then_some(Expr::ZERO));
@@ -350,9 +352,7 @@ pub fn rebuild(t: &Term, f: &mut dyn FnMut(&Term) -> Option<Term>) -> Term {
         }
         let kind = match t.kind() {
             TermKind::Load { .. } | TermKind::Const(_) | TermKind::Index(_) => None,
-            TermKind::Op(op, args) => {
-                Some(TermKind::Op(*op, args.iter().map(|a| go(a, f, seen)).collect()))
-            }
+            TermKind::Op(op, args) => Some(TermKind::Op(*op, args.iter().map(|a| go(a, f, seen)).collect())),
             TermKind::If { cond, then, otherwise } => Some(TermKind::If {
                 cond: cond.clone(),
                 then: go(then, f, seen),
@@ -361,11 +361,9 @@ pub fn rebuild(t: &Term, f: &mut dyn FnMut(&Term) -> Option<Term>) -> Term {
             TermKind::Reduce { op, vars, body } => {
                 Some(TermKind::Reduce { op: *op, vars: vars.clone(), body: go(body, f, seen) })
             }
-            TermKind::Bind { symbol, value, body } => Some(TermKind::Bind {
-                symbol: *symbol,
-                value: go(value, f, seen),
-                body: go(body, f, seen),
-            }),
+            TermKind::Bind { symbol, value, body } => {
+                Some(TermKind::Bind { symbol: *symbol, value: go(value, f, seen), body: go(body, f, seen) })
+            }
         };
         let new = kind.map_or_else(|| t.clone(), |k| Term::new(t.dtype(), k));
         let new = f(&new).unwrap_or(new);
@@ -414,7 +412,11 @@ fn term_walks_as_one(t: &Term, a: Symbol, b: Symbol, n_b: &Expr) -> bool {
     fits
 }
 
-fn merge_reduction(mut vars: Vec<(Symbol, Expr)>, mut body: Term, bounds: &Bounds) -> (Vec<(Symbol, Expr)>, Term) {
+fn merge_reduction(
+    mut vars: Vec<(Symbol, Expr)>,
+    mut body: Term,
+    bounds: &Bounds,
+) -> (Vec<(Symbol, Expr)>, Term) {
     let mut at = vars.len();
     while at > 1 {
         at -= 1;

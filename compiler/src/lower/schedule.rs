@@ -154,7 +154,8 @@ fn contraction(nest: &Nest) -> Option<Contraction> {
                 return;
             }
             let free = free_symbols(t);
-            let work: i64 = nest.axes.iter().filter(|(s, _)| free.contains(s)).map(|(_, n)| typical(n)).product();
+            let work: i64 =
+                nest.axes.iter().filter(|(s, _)| free.contains(s)).map(|(_, n)| typical(n)).product();
             let all_axes = nest.axes.iter().all(|(s, _)| free.contains(s));
             if all_axes && found.as_ref().is_none_or(|(w, _)| work > *w) {
                 let inner = vars.last().map(|(s, _)| *s);
@@ -252,9 +253,7 @@ fn contract(nest: &Nest, machine: &Machine, c: &Contraction, vector: Option<usiz
     s.vector = Some(v);
     s.overlap = true;
     // Rows: the longest axis along which what is loaded in vectors stays the same.
-    let shared = |axis: usize| {
-        axis != v && c.loads.iter().all(|l| !l.depends_on(v) || !l.depends_on(axis))
-    };
+    let shared = |axis: usize| axis != v && c.loads.iter().all(|l| !l.depends_on(v) || !l.depends_on(axis));
     let row = (0..nest.axes.len()).filter(|a| shared(*a)).max_by_key(|a| typical(&nest.axes[*a].1));
     let columns = typical(&nest.axes[v].1);
     let Some(row) = row else {
@@ -335,11 +334,18 @@ fn loop_order(nest: &Nest, m: &Machine, c: &Contraction, row: usize, v: usize, s
         .product();
     // What fits a cache is streamed from it at a fraction of the cost.
     let stream = |size: i64, times: i64| {
-        let weight = if size <= m.l1_bytes / 2 { 1 } else if size <= m.l2_bytes / 2 { 3 } else { 10 };
+        let weight = if size <= m.l1_bytes / 2 {
+            1
+        } else if size <= m.l2_bytes / 2 {
+            3
+        } else {
+            10
+        };
         size.saturating_mul(times).saturating_mul(weight)
     };
     let outer_row = stream(vector_bytes, row_tiles).saturating_add(stream(row_bytes, 1));
-    let inner_row = stream(row_bytes, repeats.saturating_mul(vector_tiles)).saturating_add(stream(vector_bytes, 1));
+    let inner_row =
+        stream(row_bytes, repeats.saturating_mul(vector_tiles)).saturating_add(stream(vector_bytes, 1));
     let mut order = others.clone();
     if outer_row < inner_row {
         order.insert(0, row);

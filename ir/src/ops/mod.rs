@@ -4,16 +4,21 @@
 //! the recipe for adding one.
 
 pub mod activation;
+mod compose;
 pub mod contract;
 pub mod conv;
 pub mod index;
 pub mod movement;
+pub mod norm;
 pub mod pointwise;
 pub mod pool;
 pub mod reduce;
 pub mod rules;
 pub mod scatter;
 pub mod shape;
+pub mod softmax;
+#[cfg(test)]
+mod tests;
 mod window;
 
 use crate::attr::AttrSpec;
@@ -31,8 +36,10 @@ use std::sync::LazyLock;
 #[rustfmt::skip]
 pub const FAMILIES: &[&[OpRow]] = &[
     activation::ROWS,
+    norm::ROWS,
     pointwise::ROWS,
     reduce::ROWS,
+    softmax::ROWS,
     contract::ROWS,
     conv::ROWS,
     pool::ROWS,

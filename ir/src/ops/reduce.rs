@@ -6,6 +6,7 @@
 //! gives the operation's neutral value (a mean: NaN, or 0 for integers).
 
 use super::Tolerance::{Exact, Sum, Ulps};
+use super::compose::cast;
 use super::rules::{self, ANY, NUMBER, Types};
 use super::{EvalCx, Lower, Meaning, OpRow, Port, Tolerance, one, opt};
 use crate::attr::{Attr, AttrKind, AttrSpec, Default};
@@ -34,12 +35,12 @@ const fn row(name: &'static str, since: i64, rule: Rule, meaning: Meaning, toler
 macro_rules! samples {
     ($name:literal, $float:literal, $int:literal) => {
         &[
-            concat!($name, "(f32[3,5,7] ", $float, ", i64[1] = [1]) -> 1"),
-            concat!($name, "(f16[2,3] ", $float, ", i64[2] = [-1, 0]) {keepdims = 0} -> 1"),
-            concat!($name, "(f64[4] ", $float, ") -> 1"),
-            concat!($name, "(f32[2,3] ", $float, ") {noop_with_empty_axes = 1} -> 1"),
-            concat!($name, "(f32[2,0,3] ", $float, ", i64[1] = [1]) {keepdims = 0} -> 1"),
-            concat!($name, "(", $int, ", i64[1] = [0]) -> 1"),
+            concat!($name, "(f32[3,5,7] ", $float, ", i64[1] = [1])"),
+            concat!($name, "(f16[2,3] ", $float, ", i64[2] = [-1, 0]) {keepdims = 0}"),
+            concat!($name, "(f64[4] ", $float, ")"),
+            concat!($name, "(f32[2,3] ", $float, ") {noop_with_empty_axes = 1}"),
+            concat!($name, "(f32[2,0,3] ", $float, ", i64[1] = [1]) {keepdims = 0}"),
+            concat!($name, "(", $int, ", i64[1] = [0])"),
         ]
     };
 }
@@ -88,10 +89,10 @@ macro_rules! running {
             eval: Some(|e| run(e, ReduceOp::$op)),
             tolerance: Sum(16.0),
             samples: &[
-                concat!($name, "(f32[3,5], i64[] = [1]) -> 1"),
-                concat!($name, "(f16[7], i32[] = [0]) {exclusive = 1} -> 1"),
-                concat!($name, "(i64[2,3,4], i64[] = [-2]) {reverse = 1} -> 1"),
-                concat!($name, "(f64[0,4], i64[] = [0]) {exclusive = 1, reverse = 1} -> 1"),
+                concat!($name, "(f32[3,5], i64[] = [1])"),
+                concat!($name, "(f16[7], i32[] = [0]) {exclusive = 1}"),
+                concat!($name, "(i64[2,3,4], i64[] = [-2]) {reverse = 1}"),
+                concat!($name, "(f64[0,4], i64[] = [0]) {exclusive = 1, reverse = 1}"),
             ],
             ..OpRow::new(
                 $name,
@@ -111,10 +112,10 @@ macro_rules! position {
             attrs: &[int("axis", 0), int("keepdims", 1), int("select_last_index", 0)],
             eval: Some(|e| find(e, ReduceOp::$op)),
             samples: &[
-                concat!($name, "(f32[3,5]) {axis = 1} -> 1"),
-                concat!($name, "(f16[17]) {keepdims = 0} -> 1"),
-                concat!($name, "(i64[2,7,3] in 0..3) {axis = -2, select_last_index = 1} -> 1"),
-                concat!($name, "(u8[4,9] in 0..3) {axis = -1, keepdims = 0} -> 1"),
+                concat!($name, "(f32[3,5]) {axis = 1}"),
+                concat!($name, "(f16[17]) {keepdims = 0}"),
+                concat!($name, "(i64[2,7,3] in 0..3) {axis = -2, select_last_index = 1}"),
+                concat!($name, "(u8[4,9] in 0..3) {axis = -1, keepdims = 0}"),
             ],
             ..OpRow::new(
                 $name,
@@ -343,11 +344,6 @@ impl Reduction<'_, '_, '_> {
     }
 }
 
-/// A conversion, if one is needed.
-pub(super) fn cast(b: &mut Builder<'_>, x: Value, to: DType) -> Result<Value, String> {
-    if b.ty(x)?.dtype == to { Ok(x) } else { b.op("Cast", &[x], vec![("to", Attr::DType(to))]) }
-}
-
 fn position_type(cx: &Cx<'_>) -> Result<Vec<Info>, String> {
     let x = cx.ty(0)?;
     rules::expect("data", x.dtype, NUMBER)?;
@@ -359,34 +355,45 @@ fn position_type(cx: &Cx<'_>) -> Result<Vec<Info>, String> {
     Ok(vec![TensorType::new(DType::I64, shape).into()])
 }
 
-/// The least (or, with `select_last_index`, the greatest) index whose element is the extreme or
-/// NaN: with a NaN, the extreme is NaN and equals nothing.
 fn position_element(cx: &Cx<'_>, op: ReduceOp) -> Result<Element, String> {
     let x = cx.ty(0)?;
     let axis = cx.axis(cx.int("axis"), x.rank())?;
     let shape = reduction_box(&x.shape, &[axis], cx.attrs.flag("keepdims"));
+    let body = position_term(x, axis, &shape.index, op, cx.attrs.flag("select_last_index"));
+    Ok(Element { axes: shape.axes, body })
+}
+
+/// The least (with `last`, the greatest) position along an axis whose element is the extreme or
+/// NaN: with a NaN, the extreme is NaN and equals nothing. `index` says where on the other axes.
+pub(super) fn position_term(x: &TensorType, axis: usize, index: &[Expr], op: ReduceOp, last: bool) -> Term {
     let extent = x.shape[axis].clone();
+    let at = |k| {
+        let mut index = index.to_vec();
+        index[axis] = Expr::from(k);
+        Term::load(x.dtype, 0, index)
+    };
     let (inner, outer) = (element::reduction(0), element::reduction(1));
-    let mut index = shape.index.clone();
-    index[axis] = outer.into();
-    let extreme = Term::reduce(op, vec![(inner, extent.clone())], Term::load(x.dtype, 0, shape.index));
-    let item = Term::load(x.dtype, 0, index);
+    let extreme = Term::reduce(op, vec![(inner, extent.clone())], at(inner));
+    let item = at(outer);
     let mut found = item.binary(S::Eq, &extreme);
     if x.dtype.is_float() {
         found = found.binary(S::Or, &item.unary(S::IsNan));
     }
-    let (choose, none) = match cx.attrs.flag("select_last_index") {
-        true => (ReduceOp::Max, Expr::constant(-1)),
-        false => (ReduceOp::Min, extent.clone()),
-    };
+    let (choose, none) =
+        if last { (ReduceOp::Max, Expr::constant(-1)) } else { (ReduceOp::Min, extent.clone()) };
     let candidate = found.select(&Term::index(outer), &Term::index(none));
-    Ok(Element { axes: shape.axes, body: Term::reduce(choose, vec![(outer, extent)], candidate) })
+    Term::reduce(choose, vec![(outer, extent)], candidate)
 }
 
 fn find(e: &EvalCx<'_>, op: ReduceOp) -> Result<Vec<Tensor>, String> {
     let x = e.input(0);
     let axis = e.cx.axis(e.cx.int("axis"), x.rank())?;
-    let last = e.cx.attrs.flag("select_last_index");
+    let found = positions(x, axis, op, e.cx.attrs.flag("select_last_index"));
+    Ok(vec![Tensor::new(&result_shape(e)?, &found)])
+}
+
+/// [`position_term`] for every lane along the axis, in row-major order of the other axes.
+pub(super) fn positions(x: &Tensor, axis: usize, op: ReduceOp, last: bool) -> Vec<i64> {
     let better = if op == ReduceOp::Max { S::Gt } else { S::Lt };
     let is_nan = |v: Scalar| v.as_f64().is_nan();
     let (strides, elements) = reduced_strides(x.shape(), &[axis]);
@@ -406,8 +413,7 @@ fn find(e: &EvalCx<'_>, op: ReduceOp) -> Result<Vec<Tensor>, String> {
             best[o] = Some((v, k));
         }
     });
-    let positions: Vec<i64> = best.into_iter().flatten().map(|(_, k)| k).collect();
-    Ok(vec![Tensor::new(&result_shape(e)?, &positions)])
+    best.into_iter().flatten().map(|(_, k)| k).collect()
 }
 
 fn running_axis(cx: &Cx<'_>) -> Result<usize, String> {

@@ -37,7 +37,12 @@ impl Emitter<'_> {
     }
 
     pub(super) fn depth_of_expr(&self, e: &Expr) -> usize {
-        e.symbols().iter().filter_map(|s| self.symbol_depth.get(s).copied()).max().unwrap_or(0).max(self.floor)
+        e.symbols()
+            .iter()
+            .filter_map(|s| self.symbol_depth.get(s).copied())
+            .max()
+            .unwrap_or(0)
+            .max(self.floor)
     }
 
     /// An index expression as an `i64` value.
@@ -113,7 +118,8 @@ impl Emitter<'_> {
     }
 
     fn atom_vector(&mut self, atom: &Atom, p: &Position, lanes: u16) -> Val {
-        let both = |x: &mut Self, d: &(Expr, Expr)| (x.index_vector(&d.0, p, lanes), x.index_vector(&d.1, p, lanes));
+        let both =
+            |x: &mut Self, d: &(Expr, Expr)| (x.index_vector(&d.0, p, lanes), x.index_vector(&d.1, p, lanes));
         match atom {
             Atom::Sym(s) => {
                 let (here, _) = self.along(&(*s).into(), p);

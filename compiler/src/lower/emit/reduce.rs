@@ -69,7 +69,11 @@ impl Emitter<'_> {
     }
 
     fn own_lanes(&self, r: &Reduction<'_>) -> u16 {
-        if r.dtype.bits() > 32 { self.schedule.lanes.min(2).max(self.schedule.lanes / 2) } else { self.schedule.lanes }
+        if r.dtype.bits() > 32 {
+            self.schedule.lanes.min(2).max(self.schedule.lanes / 2)
+        } else {
+            self.schedule.lanes
+        }
     }
 
     fn identity(&mut self, r: &Reduction<'_>, lanes: u16) -> Val {
@@ -78,8 +82,7 @@ impl Emitter<'_> {
     }
 
     fn reduce_plainly(&mut self, r: &Reduction<'_>, todo: &[Position]) -> Vec<Val> {
-        let init: Vec<Val> =
-            todo.iter().map(|p| self.identity(r, p.vector.map_or(1, |(_, l)| l))).collect();
+        let init: Vec<Val> = todo.iter().map(|p| self.identity(r, p.vector.map_or(1, |(_, l)| l))).collect();
         self.plain_level(r, 0, todo.to_vec(), init)
     }
 
@@ -172,9 +175,9 @@ impl Emitter<'_> {
         }
         widths.push((vec![(0, 1)], 1));
         let per = unroll as usize + 1;
-        split_extent(extent, &widths).into_iter().fold(acc, |acc, piece| {
-            self.vector_piece(r, *var, &at, acc, &piece, per)
-        })
+        split_extent(extent, &widths)
+            .into_iter()
+            .fold(acc, |acc, piece| self.vector_piece(r, *var, &at, acc, &piece, per))
     }
 
     fn vector_piece(
