@@ -65,8 +65,8 @@ pub struct Weight {
 pub enum Place {
     /// An input.
     Input(usize),
-    /// An output.
-    Output(usize),
+    /// So many bytes into an output (parts of it are assembled in place).
+    Output(usize, Expr),
     /// A state variable.
     State(usize),
     /// So many bytes into the weight segment.
