@@ -3,6 +3,7 @@
 //!
 //! - [`graph`]: language 1, SSA over tensors with symbolic shapes.
 //! - [`loops`]: language 2, one kernel as a loop nest over flat buffers.
+//! - [`compare`]: how far results may be apart, and how far they are.
 //! - [`ops`]: one row for each op.
 //! - [`element`]: how a row says what one element of its result is; the bridge between the two.
 //! - [`expr`] (with [`index`]), [`scalar`]: the integer and the scalar algebra that both languages share.
@@ -12,6 +13,7 @@
 #![forbid(unsafe_code)]
 
 pub mod attr;
+pub mod compare;
 pub mod dtype;
 pub mod element;
 pub mod expr;
