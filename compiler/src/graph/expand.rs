@@ -1,0 +1,40 @@
+//! Composites become their bodies, through their rows' builders, until only pointwise, movement and
+//! primitive nodes are left, or composites that the caller keeps because the target has a kernel.
+
+use super::Report;
+use super::rewrite::{Outcome, rewrite};
+use burin_ir::graph::{Graph, NodeData};
+use burin_ir::ops::Meaning;
+
+/// How deep composites may stand in composites.
+const MAX_DEPTH: usize = 16;
+
+/// Expands every composite.
+pub fn run(graph: &mut Graph) -> Result<Report, String> {
+    run_except(graph, &|_, _| false)
+}
+
+/// Expands every composite but those that `keep` answers for.
+pub fn run_except(graph: &mut Graph, keep: &dyn Fn(&Graph, &NodeData) -> bool) -> Result<Report, String> {
+    let mut total = 0;
+    for _ in 0..MAX_DEPTH {
+        let mut report = rewrite(graph, &mut |r, site| {
+            if !matches!(site.data.op.meaning, Meaning::Composite(_)) || keep(r.old, site.data) {
+                return Ok(Outcome::Keep);
+            }
+            Ok(match r.builder().expand(site.data, &site.inputs)? {
+                Some(results) => Outcome::Replace(results),
+                None => Outcome::Declined(format!(
+                    "the body of {} cannot be built for its operands",
+                    site.data.op.name
+                )),
+            })
+        })?;
+        total += report.rewritten;
+        if report.rewritten == 0 {
+            report.rewritten = total;
+            return Ok(report);
+        }
+    }
+    Err(format!("composites stand in composites more than {MAX_DEPTH} deep"))
+}
