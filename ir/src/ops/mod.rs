@@ -13,6 +13,7 @@ pub mod norm;
 pub mod pointwise;
 pub mod pool;
 pub mod reduce;
+pub mod resize;
 pub mod rules;
 pub mod scatter;
 pub mod shape;
@@ -47,6 +48,7 @@ pub const FAMILIES: &[&[OpRow]] = &[
     movement::ROWS,
     index::ROWS,
     scatter::ROWS,
+    resize::ROWS,
 ];
 
 /// Everything that is to be said of an op. Make one with [`OpRow::new`] and the `with` methods'
