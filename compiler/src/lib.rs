@@ -5,4 +5,5 @@ pub mod import;
 pub mod loops;
 pub mod lower;
 pub mod program;
+pub mod target;
 pub mod verify_case;
