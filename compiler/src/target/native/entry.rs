@@ -298,7 +298,7 @@ impl<'a> Entry<'a> {
         let mut all = BTreeSet::new();
         for step in steps {
             let places = step.args.iter().filter_map(|p| match p {
-                Place::Arena(e) | Place::Scratch(e) => Some(e),
+                Place::Arena(e) | Place::Scratch(e) | Place::Output(_, e) => Some(e),
                 _ => None,
             });
             for e in step.dims.iter().chain([&step.tasks]).chain(places) {
@@ -331,7 +331,10 @@ impl<'a> Entry<'a> {
             };
             frame.push(match place {
                 Place::Input(i) => listed(b, bases.inputs, i),
-                Place::Output(i) => listed(b, bases.outputs, i),
+                Place::Output(i, e) => {
+                    let start = listed(b, bases.outputs, i);
+                    offset_by(b, scope, start, e)?
+                }
                 Place::State(i) => listed(b, bases.states, i),
                 Place::Weights(offset) => b.ins().iadd_imm_s(bases.weights, *offset as i64),
                 Place::Arena(e) => offset_by(b, scope, bases.arena, e)?,
