@@ -7,6 +7,7 @@ pub mod activation;
 mod compose;
 pub mod contract;
 pub mod conv;
+pub mod convert;
 pub mod index;
 pub mod movement;
 pub mod norm;
@@ -37,6 +38,7 @@ use std::sync::LazyLock;
 #[rustfmt::skip]
 pub const FAMILIES: &[&[OpRow]] = &[
     activation::ROWS,
+    convert::ROWS,
     norm::ROWS,
     pointwise::ROWS,
     reduce::ROWS,
