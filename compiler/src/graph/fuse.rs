@@ -1,0 +1,374 @@
+//! Fusion: decides which values get memory of their own and which are computed inside the kernels
+//! that use them.
+//!
+//! The unit is the value. Going through them from last to first, a value is **inlined** if every
+//! use ends in one and the same kernel and nothing is computed more often than before, or if it
+//! only names other elements (a transposition, a slice); it is a **view** if it holds another
+//! value's elements in the same order; else it is **stored**, and the kernel that computes it is
+//! its own. For each value that could not be inlined the reason is kept.
+//!
+//! What always holds: a value under a reduction that reads it more than once, or a second sum of
+//! products in one kernel, is stored; a view's operand is stored.
+
+use crate::lower::nest::{children, visit};
+use burin_ir::graph::infer::{Arg, Cx};
+use burin_ir::graph::{Def, Graph, Node, Value};
+use burin_ir::ops::{Lower, Meaning};
+use burin_ir::{Element, Expr, ReduceOp, ScalarOp, Symbol, Term, TermKind, TensorType, element};
+use std::collections::HashMap;
+
+/// Kernels of more nodes than this are cut, so that compile time stays linear in the graph.
+const GROUP_LIMIT: usize = 48;
+
+/// What becomes of a value.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Fate {
+    /// Nothing uses it.
+    Dead,
+    /// Computed inside the kernels that use it.
+    Inlined,
+    /// Another value's elements in the same order, under another shape.
+    View(Value),
+    /// Has memory of its own, filled by its own kernel. The reason says why it was not inlined.
+    Stored(&'static str),
+}
+
+/// The fate of every node result of the graph's body.
+pub struct Fusion {
+    fates: HashMap<Value, Fate>,
+    /// For stored values: how many nodes their kernel holds.
+    pub group_sizes: HashMap<Value, usize>,
+}
+
+/// A use of a value by a node.
+struct Use {
+    by: Value,
+    operand: usize,
+}
+
+/// What fusing needs to know of the definition of a value.
+struct Facts {
+    /// How often each operand's elements are read in all, by operand.
+    reads: HashMap<usize, Expr>,
+    /// Only names other elements: no arithmetic, no condition, no index from data.
+    renames: bool,
+    /// Holds a reduction of its own.
+    reduces: bool,
+    /// Holds a sum of products.
+    contracts: bool,
+    /// Element by element over broadcast operands.
+    pointwise: bool,
+    /// Its parts are written in place (see [`assembled_parts`]).
+    assembled: bool,
+}
+
+impl Fusion {
+    /// The fate of a value; inputs, constants and states are always stored.
+    pub fn fate(&self, v: Value) -> Fate {
+        self.fates.get(&v).cloned().unwrap_or(Fate::Stored("it comes from outside"))
+    }
+}
+
+/// Decides the fate of every value.
+pub fn run(graph: &Graph) -> Result<Fusion, String> {
+    let mut fusion = Fusion { fates: HashMap::new(), group_sizes: HashMap::new() };
+    let mut facts: HashMap<Value, Facts> = HashMap::new();
+    let mut uses: HashMap<Value, Vec<Use>> = HashMap::new();
+    let mut kept: HashMap<Value, &'static str> = HashMap::new();
+    for v in graph.outputs() {
+        kept.insert(*v, "it is an output");
+    }
+    for s in &graph.states {
+        kept.insert(s.next, "it is a state's next value");
+    }
+    // The kernel that an inlined value ends in, and whether a reduction reads it there.
+    let mut ends_in: HashMap<Value, (Value, bool)> = HashMap::new();
+    let mut sums: HashMap<Value, bool> = HashMap::new();
+    for node in graph.regions[graph.body].nodes.iter().rev() {
+        for (at, v) in graph.nodes[*node].outputs.iter().enumerate() {
+            let used = uses.get(v).is_some_and(|u| !u.is_empty());
+            if !used && !kept.contains_key(v) || graph.values[*v].known.is_some() && !kept.contains_key(v) {
+                fusion.fates.insert(*v, Fate::Dead);
+                continue;
+            }
+            let (own, operands) = facts_of(graph, *node, at)?;
+            let decision = match kept.get(v) {
+                Some(why) => Err(*why),
+                None => decide(graph, &fusion, &facts, &uses[v], *v, &own, &ends_in, &sums),
+            };
+            let view = graph.nodes[*node].op.view.then(|| graph.nodes[*node].inputs[0]).flatten();
+            let fate = match (decision, view) {
+                (Err("it is an output" | "it is a state's next value"), _) | (Err(_), None) => {
+                    let why = decision.err().unwrap_or_default();
+                    ends_in.insert(*v, (*v, false));
+                    sums.insert(*v, own.contracts);
+                    fusion.group_sizes.insert(*v, 1);
+                    Fate::Stored(why)
+                }
+                (_, Some(of)) => Fate::View(of),
+                (Ok(None), None) => Fate::Inlined,
+                (Ok(Some((end, reduced))), None) => {
+                    ends_in.insert(*v, (end, reduced || own.reduces));
+                    if own.contracts {
+                        sums.insert(end, true);
+                    }
+                    *fusion.group_sizes.entry(end).or_insert(1) += 1;
+                    Fate::Inlined
+                }
+            };
+            fusion.fates.insert(*v, fate);
+            for (operand, of) in operands {
+                uses.entry(of).or_default().push(Use { by: *v, operand });
+            }
+            facts.insert(*v, own);
+        }
+    }
+    Ok(fusion)
+}
+
+/// The kernel that the value can be inlined into and whether a reduction reads it there, or the
+/// reason why not. `None`: it only names elements, in several kernels or more than once, and so its
+/// operand must be stored.
+#[allow(clippy::too_many_arguments)] // the whole state of the decision, read only
+fn decide(
+    graph: &Graph,
+    fusion: &Fusion,
+    facts: &HashMap<Value, Facts>,
+    uses: &[Use],
+    v: Value,
+    own: &Facts,
+    ends_in: &HashMap<Value, (Value, bool)>,
+    sums: &HashMap<Value, bool>,
+) -> Result<Option<(Value, bool)>, &'static str> {
+    if own.assembled {
+        return Err("its parts are written in place");
+    }
+    let mut end = None;
+    let mut reduced = false;
+    let mut passes_on = true;
+    for u in uses {
+        match fusion.fate(u.by) {
+            Fate::View(_) => return Err("a view needs it in memory"),
+            Fate::Dead => continue,
+            Fate::Inlined | Fate::Stored(_) => {}
+        }
+        let by = &facts[&u.by];
+        if by.assembled && !own.renames {
+            return Err("it is written in place into what it is a part of");
+        }
+        let once = same_count(graph, v, by.reads.get(&u.operand));
+        let target = ends_in.get(&u.by).copied();
+        if own.renames {
+            passes_on &= once && target.is_some_and(|(e, _)| end.is_none_or(|x| x == e));
+            end = target.map(|(e, _)| e).or(end);
+            reduced |= target.is_some_and(|(_, r)| r) || by.reduces;
+            continue;
+        }
+        let Some((e, r)) = target else { return Err("what uses it reads it in several places") };
+        if end.is_some_and(|x| x != e) {
+            return Err("several kernels use it");
+        }
+        end = Some(e);
+        reduced |= r || by.reduces;
+        let hoisted = by.pointwise && leads(graph, v, u.by);
+        if !once && !hoisted {
+            return Err("its elements are read more than once");
+        }
+        if own.reduces {
+            let in_place = by.pointwise && (shape(graph, v) == shape(graph, u.by) || hoisted);
+            if !in_place {
+                return Err("a reduction cannot move into what rearranges or reduces it");
+            }
+            if own.contracts && (!once || r || by.reduces) {
+                return Err("a sum of products would be computed again");
+            }
+            if once && !hoisted && r {
+                return Err("a reduction would be computed inside another");
+            }
+        }
+    }
+    if own.renames && !passes_on {
+        return Ok(None);
+    }
+    let Some(end) = end else { return Err("nothing that runs uses it") };
+    if own.contracts && sums.get(&end).copied().unwrap_or(false) {
+        return Err("its kernel has a sum of products already");
+    }
+    if own.contracts && shape(graph, v) != shape(graph, end) {
+        return Err("a sum of products must have its kernel's shape");
+    }
+    if fusion.group_sizes.get(&end).copied().unwrap_or(0) >= GROUP_LIMIT {
+        return Err("its kernel is large enough");
+    }
+    Ok(Some((end, reduced)))
+}
+
+fn shape(graph: &Graph, v: Value) -> Option<&[Expr]> {
+    graph.tensor_type(v).map(|t| &t.shape[..])
+}
+
+fn same_count(graph: &Graph, v: Value, reads: Option<&Expr>) -> bool {
+    reads.is_some_and(|r| graph.tensor_type(v).is_some_and(|t| t.elements() == *r))
+}
+
+/// Whether `v` varies only along leading dimensions of its pointwise user, and is one along the
+/// others: it is then computed once in an outer loop.
+fn leads(graph: &Graph, v: Value, user: Value) -> bool {
+    let (Some(a), Some(b)) = (shape(graph, v), shape(graph, user)) else { return false };
+    if a.len() != b.len() {
+        return a.iter().all(|d| *d == 1);
+    }
+    let varying = a.iter().rposition(|d| *d != 1).map_or(0, |i| i + 1);
+    a[..varying] == b[..varying]
+}
+
+/// The facts of a node's result and the node's operands as (number, value).
+fn facts_of(graph: &Graph, node: Node, at: usize) -> Result<(Facts, Vec<(usize, Value)>), String> {
+    let n = &graph.nodes[node];
+    let out = n.outputs[at];
+    let ty = graph.tensor_type(out).ok_or_else(|| refuse(graph, node, "its result is no tensor"))?;
+    let operand = |i: usize| n.inputs.get(i).copied().flatten();
+    let is_stored_data = |v: &Value| graph.values[*v].known.is_none() || !matches!(graph.values[*v].def, Def::Result(..));
+    if matches!(n.op.meaning, Meaning::Pointwise(_)) {
+        let all = (0..n.inputs.len()).filter_map(|i| operand(i).map(|v| (i, v))).filter(|(_, v)| is_stored_data(v));
+        let reads = (0..n.inputs.len()).map(|i| (i, ty.elements())).collect();
+        let facts = Facts { reads, renames: false, reduces: false, contracts: false, pointwise: true, assembled: false };
+        return Ok((facts, all.collect()));
+    }
+    let element = definition(graph, node, at)?;
+    let mut facts = Facts {
+        reads: HashMap::new(),
+        renames: matches!(element.body.kind(), TermKind::Load { .. }),
+        reduces: false,
+        contracts: false,
+        pointwise: false,
+        assembled: assembled_parts(graph, node).is_some(),
+    };
+    let points = ty.elements();
+    scan(&element.body, &points, &mut facts);
+    let all: Vec<(usize, Value)> = {
+        let mut read: Vec<usize> = facts.reads.keys().copied().collect();
+        read.sort_unstable();
+        read.into_iter().filter_map(|i| operand(i).map(|v| (i, v))).filter(|(_, v)| is_stored_data(v)).collect()
+    };
+    Ok((facts, all))
+}
+
+fn scan(t: &Term, points: &Expr, facts: &mut Facts) {
+    match t.kind() {
+        TermKind::Load { input, .. } => {
+            let sum = facts.reads.entry(*input).or_default();
+            *sum = &*sum + points;
+        }
+        TermKind::Reduce { op, vars, body } => {
+            facts.reduces = true;
+            facts.contracts |= *op == ReduceOp::Sum && is_product(body);
+            let points = points * &Expr::product(vars.iter().map(|(_, n)| n));
+            scan(body, &points, facts);
+        }
+        _ => children(t).into_iter().for_each(|c| scan(c, points, facts)),
+    }
+}
+
+fn is_product(body: &Term) -> bool {
+    match body.kind() {
+        TermKind::Op(ScalarOp::Cast(_), args) => is_product(&args[0]),
+        TermKind::Op(ScalarOp::Mul, args) => args.iter().all(|a| {
+            let mut loads = false;
+            visit(a, &mut |t| loads |= matches!(t.kind(), TermKind::Load { .. }));
+            loads
+        }),
+        _ => false,
+    }
+}
+
+fn refuse(graph: &Graph, node: Node, why: &str) -> String {
+    format!("{} cannot be compiled: {why}", graph.describe(node))
+}
+
+/// For an op that only puts its operands side by side (Concat, or Pad with a constant), each
+/// operand with its first element's index in the result; the rest is filled with a constant.
+pub fn assembled_parts(graph: &Graph, node: Node) -> Option<Vec<(Value, Vec<Expr>)>> {
+    let n = &graph.nodes[node];
+    let out = graph.tensor_type(*n.outputs.first()?)?;
+    match n.op.name {
+        "Concat" => {
+            let axis = n.attrs.int("axis")?;
+            let axis = usize::try_from(if axis < 0 { axis + out.rank() as i64 } else { axis }).ok()?;
+            let mut at = vec![Expr::ZERO; out.rank()];
+            let mut parts = Vec::new();
+            for v in n.inputs.iter().copied().flatten() {
+                parts.push((v, at.clone()));
+                at[axis] = &at[axis] + graph.tensor_type(v)?.shape.get(axis)?;
+            }
+            Some(parts)
+        }
+        "Pad" if n.attrs.str("mode") == Some("constant") => {
+            let x = n.inputs[0]?;
+            let all_axes = n.inputs.get(3).copied().flatten().is_none();
+            let pads = graph.values[n.inputs.get(1).copied().flatten()?].known.as_ref()?;
+            let pads: Vec<i64> = pads.iter().map(Expr::as_const).collect::<Option<_>>()?;
+            let fits = all_axes && pads.len() == 2 * out.rank() && pads.iter().all(|p| *p >= 0);
+            fits.then(|| vec![(x, pads[..out.rank()].iter().map(|p| (*p).into()).collect())])
+        }
+        _ => None,
+    }
+}
+
+/// The definition of one element of a node's result.
+pub fn definition(graph: &Graph, node: Node, at: usize) -> Result<Element, String> {
+    with_cx(graph, node, |cx| match cx.op.meaning {
+        Meaning::Movement(f) | Meaning::Primitive(Lower::Element(f)) => f(cx, at),
+        Meaning::Pointwise(f) => {
+            let ty = graph.tensor_type(graph.nodes[node].outputs[at]).ok_or("its result is no tensor")?;
+            Ok(broadcast(cx, f, ty))
+        }
+        Meaning::Primitive(Lower::Interpreted) => Err("it has no compiled form yet; the interpreter runs it".to_owned()),
+        Meaning::Composite(_) => Err("its body was not expanded".to_owned()),
+    })
+    .map_err(|e| refuse(graph, node, &e))
+}
+
+/// A pointwise op as an element definition over its broadcast operands.
+fn broadcast(cx: &Cx<'_>, f: fn(&Cx<'_>, &[Term]) -> Term, out: &TensorType) -> Element {
+    let axes = element::axes(out.rank());
+    let args: Vec<Term> = (0..cx.inputs.len())
+        .map(|i| match cx.arg(i).and_then(|a| a.ty.tensor()) {
+            Some(t) => Term::load(t.dtype, i, broadcast_index(&t.shape, out, &axes)),
+            None => Term::constant(out.dtype, burin_ir::Scalar::I(0)),
+        })
+        .collect();
+    Element { body: f(cx, &args), axes }
+}
+
+/// Where a broadcast operand is read for a point of the result.
+fn broadcast_index(shape: &[Expr], out: &TensorType, axes: &[Symbol]) -> Vec<Expr> {
+    let skip = out.rank() - shape.len().min(out.rank());
+    let one = |(d, (axis, n)): (&Expr, (&Symbol, &Expr))| {
+        if *d == 1 {
+            Expr::ZERO
+        } else if d == n {
+            (*axis).into()
+        } else {
+            Expr::from(*axis).minimum(&(d - &Expr::ONE))
+        }
+    };
+    shape.iter().zip(axes[skip..].iter().zip(&out.shape[skip..])).map(one).collect()
+}
+
+/// Calls `f` with the node as its row's functions see it.
+pub fn with_cx<R>(graph: &Graph, node: Node, f: impl FnOnce(&Cx<'_>) -> R) -> R {
+    let n = &graph.nodes[node];
+    let arg = |v: Value| {
+        let d = &graph.values[v];
+        let data = match &d.def {
+            Def::Const(burin_ir::graph::Constant::Data(t)) => Some(t.clone()),
+            _ => None,
+        };
+        Arg { ty: d.ty.clone(), known: d.known.clone(), data }
+    };
+    let inputs: Vec<Option<Arg>> = n.inputs.iter().map(|v| v.map(arg)).collect();
+    let fresh = || Symbol::new("unknown");
+    let cx = Cx { op: n.op, attrs: &n.attrs, inputs: &inputs, outputs: n.outputs.len(), region_results: &[], fresh: &fresh };
+    f(&cx)
+}
