@@ -4,6 +4,8 @@ pub mod graph;
 pub mod import;
 pub mod loops;
 pub mod lower;
+pub mod memory;
+pub mod pipeline;
 pub mod program;
 pub mod target;
 pub mod verify_case;

@@ -308,10 +308,27 @@ pub fn assembled_parts(graph: &Graph, node: Node) -> Option<Vec<(Value, Vec<Expr
             let all_axes = n.inputs.get(3).copied().flatten().is_none();
             let pads = graph.values[n.inputs.get(1).copied().flatten()?].known.as_ref()?;
             let pads: Vec<i64> = pads.iter().map(Expr::as_const).collect::<Option<_>>()?;
+            fill_value(graph, node)?;
             let fits = all_axes && pads.len() == 2 * out.rank() && pads.iter().all(|p| *p >= 0);
             fits.then(|| vec![(x, pads[..out.rank()].iter().map(|p| (*p).into()).collect())])
         }
         _ => None,
+    }
+}
+
+/// The constant that an assembled op fills the rest of its result with.
+pub fn fill_value(graph: &Graph, node: Node) -> Option<burin_ir::Scalar> {
+    let n = &graph.nodes[node];
+    if n.op.name != "Pad" {
+        return None;
+    }
+    let dtype = graph.tensor_type(n.outputs[0])?.dtype;
+    match n.inputs.get(2).copied().flatten() {
+        None => Some(burin_ir::Scalar::I(0).cast(dtype)),
+        Some(v) => match graph.constant(v)? {
+            burin_ir::graph::Constant::Data(t) if t.len() == 1 => Some(t.get(0)),
+            _ => None,
+        },
     }
 }
 

@@ -8,6 +8,7 @@ pub mod cse;
 pub mod dce;
 pub mod expand;
 pub mod fold;
+pub mod fuse;
 pub mod rewrite;
 pub mod simplify;
 

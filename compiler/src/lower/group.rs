@@ -3,7 +3,7 @@
 
 use super::nest::{Nest, NestBuffer, Store};
 use crate::graph::fuse::{Fate, Fusion, definition};
-use burin_ir::graph::{Constant, Graph, Value};
+use burin_ir::graph::{Constant, Graph, Node, Value};
 use burin_ir::loops::Access;
 use burin_ir::tensor::strides;
 use burin_ir::{DType, Expr, Scalar, Symbol, Term};
@@ -51,6 +51,8 @@ pub struct Lowered {
     pub nest: Nest,
     /// The stored values (or views) that it reads, one a buffer.
     pub reads: Vec<Value>,
+    /// The nodes that it computes.
+    pub nodes: Vec<Node>,
 }
 
 /// Builds the nest of a stored value.
@@ -58,7 +60,7 @@ pub fn lower(graph: &Graph, fusion: &Fusion, layouts: &dyn Layouts, v: Value) ->
     let ty = graph.tensor_type(v).ok_or("a stored value is no tensor")?;
     let axes: Vec<Symbol> = (0..ty.rank()).map(|i| Symbol::new(&format!("a{i}"))).collect();
     let at: Vec<Expr> = axes.iter().map(|s| (*s).into()).collect();
-    let mut inliner = Inliner { graph, fusion, layouts, reads: Vec::new(), done: HashMap::new(), fresh: 0 };
+    let mut inliner = Inliner { graph, fusion, layouts, reads: Vec::new(), nodes: Vec::new(), done: HashMap::new(), fresh: 0 };
     let value = inliner.define(v, &at)?;
     finish(inliner, v, axes, &ty.shape, value)
 }
@@ -68,7 +70,7 @@ pub fn copy(graph: &Graph, fusion: &Fusion, layouts: &dyn Layouts, v: Value, to:
     let ty = graph.tensor_type(v).ok_or("a copied value is no tensor")?;
     let axes: Vec<Symbol> = (0..ty.rank()).map(|i| Symbol::new(&format!("a{i}"))).collect();
     let at: Vec<Expr> = axes.iter().map(|s| (*s).into()).collect();
-    let mut inliner = Inliner { graph, fusion, layouts, reads: Vec::new(), done: HashMap::new(), fresh: 0 };
+    let mut inliner = Inliner { graph, fusion, layouts, reads: Vec::new(), nodes: Vec::new(), done: HashMap::new(), fresh: 0 };
     let value = inliner.element(v, at)?;
     build(inliner, "copy".to_owned(), axes, &ty.shape, value, to)
 }
@@ -86,7 +88,7 @@ pub fn fill(dtype: DType, value: Scalar, shape: &[Expr], to: &Layout) -> Lowered
         stores: vec![Store { buffer: 0, index: to.index(&at), value }],
     };
     nest.normalise();
-    Lowered { nest, reads: Vec::new() }
+    Lowered { nest, reads: Vec::new(), nodes: Vec::new() }
 }
 
 fn finish(inliner: Inliner<'_>, v: Value, axes: Vec<Symbol>, shape: &[Expr], value: Term) -> Result<Lowered, String> {
@@ -116,7 +118,10 @@ fn build(
     let axes = axes.into_iter().zip(shape.iter().cloned()).collect();
     let mut nest = Nest { name, axes, buffers, stores: vec![store] };
     nest.normalise();
-    Ok(Lowered { nest, reads: inliner.reads })
+    let mut nodes = inliner.nodes;
+    nodes.sort();
+    nodes.dedup();
+    Ok(Lowered { nest, reads: inliner.reads, nodes })
 }
 
 /// Substitutes definitions into one another.
@@ -125,6 +130,7 @@ struct Inliner<'a> {
     fusion: &'a Fusion,
     layouts: &'a dyn Layouts,
     reads: Vec<Value>,
+    nodes: Vec<Node>,
     /// One term for each value and index, so that what is shared stays shared.
     done: HashMap<(Value, Vec<Expr>), Term>,
     fresh: usize,
@@ -175,6 +181,7 @@ impl Inliner<'_> {
     fn define(&mut self, v: Value, at: &[Expr]) -> Result<Term, String> {
         let (node, result) = self.graph.producer(v).ok_or("a value without a producer is not stored")?;
         let e = definition(self.graph, node, result)?;
+        self.nodes.push(node);
         let mut names: HashMap<Symbol, Expr> = e.axes.iter().copied().zip(at.iter().cloned()).collect();
         for s in e.body.bound_symbols() {
             self.fresh += 1;

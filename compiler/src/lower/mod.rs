@@ -1,4 +1,12 @@
-//! From graph to kernels.
-pub mod emit;
+//! From the graph to kernels and a program that calls them.
+//!
+//! [`crate::graph::fuse`] says which values a kernel computes, [`place`] where stored values lie,
+//! [`group`] writes each kernel's definition as a [`nest`], [`schedule`] chooses how it is run, and
+//! [`emit`] writes its loops; [`steps`] drives all of it.
+
+mod emit;
+pub mod group;
 pub mod nest;
+pub mod place;
 pub mod schedule;
+pub mod steps;

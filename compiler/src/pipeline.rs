@@ -1,0 +1,45 @@
+//! The whole compiler on one page: every pass in its order.
+
+use crate::graph::{self, Pass};
+use crate::loops::legalise;
+use crate::lower::schedule::Machine;
+use crate::lower::steps::{self, Report};
+use crate::program::Program;
+use burin_ir::graph::Graph;
+
+/// The passes from an imported graph to one that can be lowered. Folding and simplifying come
+/// before expansion, while a node is still the op that the model names, and once more behind it.
+pub const GRAPH_PASSES: &[Pass] = &[
+    Pass { name: "fold", run: graph::fold::run },
+    Pass { name: "simplify", run: graph::simplify::run },
+    Pass { name: "batchnorm", run: graph::batchnorm::run },
+    Pass { name: "expand", run: graph::expand::run },
+    Pass { name: "fold-expanded", run: graph::fold::run },
+    Pass { name: "simplify-expanded", run: graph::simplify::run },
+    Pass { name: "cse", run: graph::cse::run },
+    Pass { name: "dce", run: graph::dce::run },
+];
+
+/// Runs the passes over a graph; `after` sees it after each one.
+pub fn optimise(graph: &mut Graph, after: &mut dyn FnMut(&str, &Graph)) -> Result<(), String> {
+    for pass in GRAPH_PASSES {
+        let report = (pass.run)(graph)?;
+        tracing::debug!(pass = pass.name, rewritten = report.rewritten, "ran");
+        after(pass.name, graph);
+    }
+    Ok(())
+}
+
+/// Compiles a graph to a program for a machine. The graph is left as it is lowered.
+pub fn compile(
+    graph: &mut Graph,
+    machine: &Machine,
+    after: &mut dyn FnMut(&str, &Graph),
+) -> Result<(Program, Report), String> {
+    optimise(graph, after)?;
+    let (mut program, report) = steps::lower(graph, machine)?;
+    for kernel in &mut program.kernels {
+        legalise::run(kernel);
+    }
+    Ok((program, report))
+}
