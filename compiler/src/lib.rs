@@ -3,6 +3,7 @@
 pub mod graph;
 pub mod import;
 pub mod loops;
+pub mod interpret;
 pub mod lower;
 pub mod memory;
 pub mod pipeline;
