@@ -7,6 +7,7 @@ pub mod activation;
 mod compose;
 pub mod contract;
 pub mod conv;
+pub mod conv_transpose;
 pub mod convert;
 pub mod index;
 pub mod movement;
@@ -45,6 +46,7 @@ pub const FAMILIES: &[&[OpRow]] = &[
     softmax::ROWS,
     contract::ROWS,
     conv::ROWS,
+    conv_transpose::ROWS,
     pool::ROWS,
     shape::ROWS,
     movement::ROWS,
