@@ -9,6 +9,7 @@ pub mod contract;
 pub mod conv;
 pub mod conv_transpose;
 pub mod convert;
+pub mod einsum;
 pub mod index;
 pub mod movement;
 pub mod norm;
@@ -45,6 +46,7 @@ pub const FAMILIES: &[&[OpRow]] = &[
     reduce::ROWS,
     softmax::ROWS,
     contract::ROWS,
+    einsum::ROWS,
     conv::ROWS,
     conv_transpose::ROWS,
     pool::ROWS,
