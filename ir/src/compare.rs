@@ -233,13 +233,10 @@ mod tests {
         assert_eq!(distance(f32::MAX, f32::INFINITY), 1);
         assert_eq!(distance(f32::NAN, f32::NAN), 0);
         assert_eq!(distance(f32::NAN, 1.0), u64::MAX);
-        let (a, b) = (f16::from_f32(1.0), f16::from_f32(1.0009765625));
+        let (a, b) = (f16::from_bits(0x3c00), f16::from_bits(0x3c01));
         assert_eq!(ulps(DType::F16, Scalar::F(a.to_f64()), Scalar::F(b.to_f64())), 1);
         assert_eq!(ulps(DType::U64, Scalar::U(u64::MAX), Scalar::U(0)), u64::MAX);
-        assert_eq!(
-            ulps(DType::F64, Scalar::F(f64::MAX), Scalar::F(f64::MIN)),
-            2 * (0x7fefu64 << 48 | (1 << 48) - 1)
-        );
+        assert_eq!(ulps(DType::F64, Scalar::F(f64::MAX), Scalar::F(f64::MIN)), 2 * 0x7fef_ffff_ffff_ffff);
     }
 
     fn check(found: &[f32], expected: &[f32], bound: Bound) -> Report {
