@@ -11,7 +11,7 @@ use crate::attr;
 use crate::graph::infer::{self, Arg, Cx};
 use crate::ops::{self, OpRow};
 use crate::symbol::Symbol;
-use crate::text::{self, ParseError, Parser, Token};
+use crate::text::{ParseError, Parser, Token};
 use crate::types::{TensorType, Type};
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -100,10 +100,10 @@ impl GraphParser<'_> {
         let mark = self.tokens.mark();
         let name = self.name()?;
         let value = self.lookup(mark, &name)?;
-        let output = if self.tokens.eat_word("as") {
-            self.tokens.string("an output's name")?
-        } else {
-            given_name(&name)
+        let output = match (self.tokens.eat_word("as"), name) {
+            (true, _) => self.tokens.string("an output's name")?,
+            (false, Token::Numbered(n) | Token::Value(n)) => n,
+            (false, other) => other.to_string(),
         };
         self.graph.add_output(&output, value);
         Ok(())
@@ -358,7 +358,6 @@ fn compute(
 fn given_name(name: &Token) -> String {
     match name {
         Token::Value(n) => n.clone(),
-        Token::Numbered(_) => String::new(),
-        other => text::name(&other.to_string()).into_owned(),
+        _ => String::new(),
     }
 }

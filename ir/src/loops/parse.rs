@@ -76,6 +76,7 @@ impl<'a> KernelParser<'a> {
         let mark = self.tokens.mark();
         let name = self.buffer_name()?;
         self.tokens.expect(":")?;
+        let word_mark = self.tokens.mark();
         let word = self.tokens.ident("read, write, update or scratch")?;
         let access = Access::ALL.into_iter().find(|a| a.name() == word).ok_or_else(|| {
             self.tokens
@@ -89,7 +90,7 @@ impl<'a> KernelParser<'a> {
         match self.buffer_names.insert(name.clone(), buf) {
             Some(_) => {
                 let name = crate::text::name(&name).into_owned();
-                Err(self.tokens.error_at(mark, format!("found a second buffer %{name}, expected a new name")))
+                Err(self.tokens.error_at(word_mark, format!("found a second buffer %{name}, expected a new name")))
             }
             None => Ok(()),
         }
