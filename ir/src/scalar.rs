@@ -439,7 +439,8 @@ fn float_unary(op: ScalarOp, x: f64) -> Scalar {
         Cosh => x.cosh(),
         Tanh => x.tanh(),
         Asinh => libm::asinh(x),
-        Acosh => libm::acosh(x),
+        // Below 1 libm's has no meaning.
+        Acosh => if x < 1.0 { f64::NAN } else { libm::acosh(x) },
         Atanh => libm::atanh(x),
         Erf => libm::erf(x),
         IsNan => return Scalar::B(x.is_nan()),

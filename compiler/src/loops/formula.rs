@@ -278,9 +278,16 @@ impl<'f> V<'f> {
     }
 
     /// Whether `flag` holds in any lane decides, at run time, between computing `then` and taking
-    /// `otherwise`; the values of one lane must not depend on the branch that others make it take.
-    pub fn if_any(self, symbol: Symbol, then: impl Fn() -> Vec<V<'f>>, otherwise: &[V<'f>]) -> Vec<V<'f>> {
-        let one = otherwise[0].number(1.0);
+    /// `otherwise`; the values of one lane must not depend on the branch that others make it take. The lanes'
+    /// flags are combined in the type of `like`.
+    pub fn if_any(
+        self,
+        symbol: Symbol,
+        like: V<'f>,
+        then: impl Fn() -> Vec<V<'f>>,
+        otherwise: &[V<'f>],
+    ) -> Vec<V<'f>> {
+        let one = like.number(1.0);
         let flag = self.select(one, 0.0);
         let any = flag.highest().cast(DType::I64);
         let otherwise: Vec<Val> = otherwise.iter().map(|v| v.val).collect();
