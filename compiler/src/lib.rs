@@ -10,3 +10,8 @@ pub mod pipeline;
 pub mod program;
 pub mod target;
 pub mod verify_case;
+
+/// Every pass over graphs, by name.
+pub fn passes() -> &'static [graph::Pass] {
+    graph::PASSES
+}

@@ -1,11 +1,13 @@
-//! Real models with recorded outputs, on the evaluator. The models are looked for in the folder that
+//! Real models with recorded outputs, on the evaluator, before and after the graph passes. The models are looked for in the folder that
 //! `BURIN_SHARED` names, or `../shared` beside the repository; where there are none, the tests skip
 //! and say so. `suite` runs every case of the folders that `BURIN_SUITE` lists (separated by `:`), and
 //! is run by hand: `BURIN_SUITE=DIR cargo test -p burin-compiler --test models -- --ignored --nocapture`.
 
+use burin_compiler::passes;
 use burin_compiler::verify_case::{Case, DataSet};
 use burin_ir::Tensor;
 use burin_ir::graph::eval::eval;
+use burin_ir::graph::{Graph, verify};
 use std::collections::BTreeMap;
 use std::panic::catch_unwind;
 use std::path::{Path, PathBuf};
@@ -29,16 +31,30 @@ fn difference(found: &Tensor, expected: &Tensor, case: &Case) -> Option<String> 
     Some(format!("{wrong} of {} elements differ; element {at} is {}, expected {}", f.len(), f[at], e[at]))
 }
 
-/// Runs a case; gives what is wrong with it.
+/// Runs a case as it is imported, and again after the graph passes; gives what is wrong with it.
 fn check(folder: &Path) -> Result<(), String> {
     let case = Case::open(folder).map_err(|e| e.to_string())?;
-    let graph = case.import().map_err(|e| e.to_string())?;
+    let mut graph = case.import().map_err(|e| e.to_string())?;
+    verify(&graph).map_err(|e| format!("verifier after import: {e}"))?;
+    check_answers(&case, &graph, "imported")?;
+    for name in ORDER {
+        let pass = passes().iter().find(|p| p.name == *name).ok_or("no such pass")?;
+        (pass.run)(&mut graph).map_err(|e| format!("{name}: {e}"))?;
+        verify(&graph).map_err(|e| format!("verifier after {name}: {e}"))?;
+    }
+    check_answers(&case, &graph, "rewritten")
+}
+
+/// The passes in an order that exercises each on what the others leave.
+const ORDER: &[&str] = &["fold", "simplify", "cse", "batchnorm", "expand", "fold", "simplify", "cse", "dce"];
+
+fn check_answers(case: &Case, graph: &Graph, stage: &str) -> Result<(), String> {
     for set in &case.data_sets {
-        let data = DataSet::read(set, &graph).map_err(|e| format!("data: {e}"))?;
-        let found = eval(&graph, &data.inputs, &[]).map_err(|e| format!("evaluation: {e}"))?;
+        let data = DataSet::read(set, graph).map_err(|e| format!("data: {e}"))?;
+        let found = eval(graph, &data.inputs, &[]).map_err(|e| format!("{stage}: {e}"))?;
         for (i, (f, e)) in found.outputs.iter().zip(&data.outputs).enumerate() {
-            if let Some(d) = difference(f, e, &case) {
-                return Err(format!("answer: output {i}: {d}"));
+            if let Some(d) = difference(f, e, case) {
+                return Err(format!("{stage}: output {i}: {d}"));
             }
         }
     }
