@@ -7,9 +7,10 @@
 
 use super::Report;
 use super::rewrite::{Outcome, Rewriter, rewrite};
+use burin_ir::graph::eval::{Operation, eval_op};
 use burin_ir::graph::{Computed, Constant, Graph, Value, ValueData};
 use burin_ir::ops::{self, Effect, OpRow};
-use burin_ir::{Attr, Attrs, Scalar, Tensor, TensorType};
+use burin_ir::{Attr, Attrs, Scalar, Tensor};
 use std::sync::Arc;
 
 /// Results of at most so many bytes are evaluated at once.
@@ -20,6 +21,8 @@ const SMALL_OPERANDS: usize = 1 << 20;
 /// a weight file of repeated elements costs more than it saves.
 const LARGE: usize = 1 << 20;
 const GROWTH: usize = 4;
+/// Computed constants of more ops than this are evaluated at once: each use of one computes it anew.
+const MAX_OPS: usize = 64;
 
 /// Folds constants.
 pub fn run(graph: &mut Graph) -> Result<Report, String> {
@@ -85,48 +88,57 @@ fn constants(
     let (attrs, facts) = r.probe(op, inputs, attrs, outputs)?;
     let operands: Vec<Option<Constant>> =
         inputs.iter().map(|v| v.and_then(|v| r.graph.constant(v).cloned())).collect();
-    let types: Option<Vec<&TensorType>> =
-        facts.iter().map(|f| f.ty.tensor().filter(|t| t.static_shape().is_some())).collect();
-    let Some(types) = types else {
-        return Ok(small_of_unknown_size(op, &attrs, &operands, outputs));
+    let taken = operands.iter().flatten().map(Constant::bytes).fold(0, usize::saturating_add);
+    let lazy: Option<Vec<Constant>> = facts
+        .iter()
+        .enumerate()
+        .map(|(output, f)| {
+            let ty = f.ty.tensor().filter(|t| t.static_shape().is_some())?.clone();
+            let c = Computed { ty, op, attrs: attrs.clone(), inputs: operands.clone(), output };
+            Some(Constant::Computed(Arc::new(c)))
+        })
+        .collect();
+    let Some(lazy) = lazy else {
+        if taken > SMALL_OPERANDS {
+            return Ok(Err("the result's size is unknown and the operands are large".into()));
+        }
+        return Ok(evaluate(op, &attrs, &operands, outputs));
     };
-    Ok(types.iter().enumerate().map(|(i, ty)| constant(op, &attrs, &operands, ty, i)).collect())
-}
-
-fn constant(
-    op: &'static OpRow,
-    attrs: &Attrs,
-    operands: &[Option<Constant>],
-    ty: &TensorType,
-    output: usize,
-) -> Result<Constant, String> {
-    let c = Computed { ty: ty.clone(), op, attrs: attrs.clone(), inputs: operands.to_vec(), output };
-    let lazy = Constant::Computed(Arc::new(c));
-    let (taken, given) = (operand_bytes(operands), lazy.bytes());
+    let given = lazy.iter().map(Constant::bytes).fold(0, usize::saturating_add);
     if given > LARGE && given > taken.saturating_mul(GROWTH) {
-        return Err(format!("the result of {given} bytes is more than {GROWTH} times its operands"));
+        return Ok(Err(format!("the result of {given} bytes is more than {GROWTH} times its operands")));
     }
-    if given <= SMALL && taken <= SMALL_OPERANDS { lazy.materialise().map(Constant::Data) } else { Ok(lazy) }
+    let small = given <= SMALL && taken <= SMALL_OPERANDS;
+    let deep = lazy.iter().any(|c| ops_in(c, MAX_OPS + 1) > MAX_OPS);
+    Ok(if small || deep { evaluate(op, &attrs, &operands, outputs) } else { Ok(lazy) })
 }
 
-/// The results of an op whose result sizes depend on its operands' contents.
-fn small_of_unknown_size(
+/// The results of an op, evaluated.
+fn evaluate(
     op: &'static OpRow,
     attrs: &Attrs,
     operands: &[Option<Constant>],
     outputs: usize,
 ) -> Result<Vec<Constant>, String> {
-    if operand_bytes(operands) > SMALL_OPERANDS {
-        return Err("the result's size is unknown and the operands are large".into());
-    }
-    let result = |output: usize| {
-        let ty = TensorType { dtype: burin_ir::DType::F32, shape: Vec::new() };
-        let c = Computed { ty, op, attrs: attrs.clone(), inputs: operands.to_vec(), output };
-        Constant::Computed(Arc::new(c)).materialise().map(Constant::Data)
-    };
-    (0..outputs).map(result).collect()
+    let tensors: Vec<Option<Tensor>> = operands
+        .iter()
+        .map(|c| c.as_ref().map(Constant::materialise).transpose())
+        .collect::<Result<_, _>>()?;
+    let region = &|_, _: &[Tensor]| Err("it has no regions".to_owned());
+    let operation = Operation { op, attrs, outputs, region_results: &[], region };
+    Ok(eval_op(&operation, &tensors)?.into_iter().map(Constant::Data).collect())
 }
 
-fn operand_bytes(operands: &[Option<Constant>]) -> usize {
-    operands.iter().flatten().map(Constant::bytes).fold(0, usize::saturating_add)
+/// How many ops it takes to compute a constant, shared ones counted as often as they are used;
+/// counting ends at `limit`.
+fn ops_in(c: &Constant, limit: usize) -> usize {
+    let Constant::Computed(c) = c else { return 0 };
+    let mut count = 1;
+    for input in c.inputs.iter().flatten() {
+        if count >= limit {
+            break;
+        }
+        count += ops_in(input, limit - count);
+    }
+    count
 }

@@ -11,6 +11,8 @@ pub mod fold;
 pub mod fuse;
 pub mod rewrite;
 pub mod simplify;
+#[cfg(test)]
+mod tests;
 
 use burin_ir::graph::Graph;
 use std::collections::BTreeMap;

@@ -54,7 +54,8 @@ const RULES: &[Rule] = &[
     rule("Pad", 11, pad),
     rule("Dropout", 12, dropout),
     rule("Upsample", 9, |c, b| floats_to_input(c, b, "scales", 1)),
-    rule("Upsample", 10, upsample),
+    // Upsample is the older name of what Resize did first, and goes on as such.
+    rule("Upsample", 10, |c, _| renamed(c, "Resize")),
     rule("Resize", 11, resize),
     rule("Resize", 13, resize_empty_inputs),
     rule("Scatter", 11, |c, _| renamed(c, "ScatterElements")),
@@ -233,12 +234,6 @@ fn dropout(c: &mut Call, b: &mut Builder<'_>) -> Outcome {
         c.set_input(1, v);
     }
     Ok(None)
-}
-
-/// Upsample is the older name of what Resize did first.
-fn upsample(c: &mut Call, b: &mut Builder<'_>) -> Outcome {
-    renamed(c, "Resize")?;
-    resize(c, b)
 }
 
 /// Output positions were scaled without an offset, and `nearest` rounded down.

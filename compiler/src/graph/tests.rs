@@ -1,0 +1,57 @@
+//! What all passes have in common.
+
+use super::PASSES;
+use burin_ir::graph::{Builder, Graph, verify};
+use burin_ir::{Attr, DType, Tensor, TensorType};
+
+/// A chain of pointwise ops with a constant at each, and a transpose now and then.
+fn chain(n: usize) -> Graph {
+    let mut g = Graph::new("chain");
+    let mut x = g.add_input("x", TensorType::new(DType::F32, [4, 4]));
+    let mut b = Builder::new(&mut g);
+    for i in 0..n {
+        let next = match i % 5 {
+            0 => b.op("Relu", &[x], Vec::new()),
+            1 => b.op("Transpose", &[x], vec![("perm", Attr::Ints(vec![1, 0]))]),
+            2 => b.op("Identity", &[x], Vec::new()),
+            _ => {
+                let c = b.constant(Tensor::new(&[4, 4], &[i as f32; 16]));
+                b.op("Add", &[x, c], Vec::new())
+            }
+        };
+        x = next.expect("the op fits");
+    }
+    g.add_output("y", x);
+    g
+}
+
+/// With cost beyond linear, this would take hours.
+#[test]
+fn long_chains_pass_in_linear_time() {
+    let mut g = chain(50_000);
+    for p in PASSES {
+        (p.run)(&mut g).unwrap_or_else(|e| panic!("{}: {e}", p.name));
+    }
+    verify(&g).expect("still verifies");
+    // Every Identity is gone; nothing else can be.
+    assert_eq!(g.regions[g.body].nodes.len(), 40_000);
+}
+
+/// Constants that are used twice at each step take 2^n evaluations where they are left lazy.
+#[test]
+fn shared_constants_are_not_evaluated_exponentially() {
+    let mut g = Graph::new("doubling");
+    let mut x = {
+        let mut b = Builder::new(&mut g);
+        let mut x = b.constant(Tensor::new(&[200, 100], &[1.0f32; 20_000]));
+        for _ in 0..100 {
+            x = b.op("Add", &[x, x], Vec::new()).expect("the op fits");
+        }
+        x
+    };
+    x = Builder::new(&mut g).op("Relu", &[x], Vec::new()).expect("the op fits");
+    g.add_output("y", x);
+    super::fold::run(&mut g).expect("folds");
+    let c = g.constant(g.outputs()[0]).expect("a constant");
+    assert_eq!(c.materialise().expect("evaluates").get(0).as_f64(), 2f64.powi(100));
+}
