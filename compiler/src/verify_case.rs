@@ -4,8 +4,9 @@
 //! Files belong to the model's inputs (those that are no initializers) and outputs by position.
 
 use crate::import::onnx::{self, ImportError};
-use burin_ir::Tensor;
+use burin_ir::compare::Bound;
 use burin_ir::graph::Graph;
+use burin_ir::{DType, Tensor};
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -13,6 +14,9 @@ use std::path::{Path, PathBuf};
 pub const DEFAULT_RTOL: f64 = 1e-3;
 /// The absolute tolerance of a case that states none.
 pub const DEFAULT_ATOL: f64 = 1e-7;
+
+/// How many roundings to `f32` of a tensor's largest element its record may be off by.
+const SUM_ROUNDINGS: f64 = 16.0;
 
 /// A folder in the test layout.
 #[derive(Clone, Debug)]
@@ -25,6 +29,8 @@ pub struct Case {
     pub rtol: f64,
     /// By how much a value may be off besides.
     pub atol: f64,
+    /// Whether the case states its tolerances itself.
+    pub stated: bool,
 }
 
 /// What goes into a model and what must come out.
@@ -45,9 +51,25 @@ impl Case {
         }
         let mut data_sets = numbered(folder, "test_data_set_", "")?;
         data_sets.sort_by_key(|(n, _)| *n);
-        let (rtol, atol) = tolerances(&folder.join("tol"))?;
+        let stated = tolerances(&folder.join("tol"))?;
+        let (rtol, atol) = stated.unwrap_or((DEFAULT_RTOL, DEFAULT_ATOL));
         let data_sets = data_sets.into_iter().map(|(_, p)| p).collect();
-        Ok(Case { model, data_sets, rtol, atol })
+        Ok(Case { model, data_sets, rtol, atol, stated: stated.is_some() })
+    }
+
+    /// How far a result may be from what is expected. What was recorded is itself rounded, in sums
+    /// whose terms are as large as the tensor's largest elements: a case that states no tolerances
+    /// allows so many roundings of such an element, without which an element near zero, where terms
+    /// cancel, would have to be more exact than its record.
+    pub fn bound(&self, expected: &Tensor) -> Bound {
+        let dtype = expected.dtype();
+        let mut atol = self.atol;
+        if !self.stated && dtype.is_float() {
+            let largest = expected.to_f64s().into_iter().map(f64::abs).filter(|v| v.is_finite());
+            let rounding = (SUM_ROUNDINGS * DType::F32.unit_roundoff()).max(2.0 * dtype.unit_roundoff());
+            atol = atol.max(largest.fold(0.0, f64::max) * rounding);
+        }
+        Bound::Close { rtol: self.rtol, atol }
     }
 
     /// Imports the model.
@@ -93,16 +115,16 @@ fn numbered(folder: &Path, prefix: &str, suffix: &str) -> Result<Vec<(usize, Pat
     Ok(out)
 }
 
-/// `rtol atol` from a file, or the defaults where there is none.
-fn tolerances(path: &Path) -> Result<(f64, f64), ImportError> {
+/// `rtol atol` from a file; `None` where there is none.
+fn tolerances(path: &Path) -> Result<Option<(f64, f64)>, ImportError> {
     let text = match std::fs::read_to_string(path) {
         Ok(text) => text,
-        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok((DEFAULT_RTOL, DEFAULT_ATOL)),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(source) => return Err(ImportError::Io { path: path.to_owned(), source }),
     };
     let numbers: Vec<f64> = text.split_whitespace().map_while(|w| w.parse().ok()).collect();
     match numbers[..] {
-        [rtol, atol] if rtol >= 0.0 && atol >= 0.0 => Ok((rtol, atol)),
+        [rtol, atol] if rtol >= 0.0 && atol >= 0.0 => Ok(Some((rtol, atol))),
         _ => Err(fault(path, format!("expected two numbers, rtol and atol, found {:?}", text.trim()))),
     }
 }

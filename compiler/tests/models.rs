@@ -6,6 +6,7 @@
 use burin_compiler::passes;
 use burin_compiler::verify_case::{Case, DataSet};
 use burin_ir::Tensor;
+use burin_ir::compare::compare;
 use burin_ir::graph::eval::eval;
 use burin_ir::graph::{Graph, verify};
 use std::collections::BTreeMap;
@@ -19,16 +20,13 @@ fn shared() -> PathBuf {
 
 /// Why a result is not the recorded one.
 fn difference(found: &Tensor, expected: &Tensor, case: &Case) -> Option<String> {
-    if found.dtype() != expected.dtype() || found.shape() != expected.shape() {
-        return Some(format!("{found:?}, expected {expected:?}"));
+    match compare(found, expected, &case.bound(expected)) {
+        Err(e) => Some(e),
+        Ok(report) => report.first.map(|m| {
+            let (wrong, all) = (report.wrong, report.elements);
+            format!("{wrong} of {all} elements differ; {:?} is {}, expected {}", m.index, m.found, m.expected)
+        }),
     }
-    let (f, e) = (found.to_f64s(), expected.to_f64s());
-    let near = |f: f64, e: f64| {
-        f == e || (f.is_nan() && e.is_nan()) || (f - e).abs() <= case.atol + case.rtol * e.abs()
-    };
-    let at = f.iter().zip(&e).position(|(f, e)| !near(*f, *e))?;
-    let wrong = f.iter().zip(&e).filter(|(f, e)| !near(**f, **e)).count();
-    Some(format!("{wrong} of {} elements differ; element {at} is {}, expected {}", f.len(), f[at], e[at]))
 }
 
 /// Runs a case as it is imported, and again after the graph passes; gives what is wrong with it.
