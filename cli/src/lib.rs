@@ -1,1 +1,3 @@
-//! Placeholder.
+//! The library behind the program `burin`.
+
+pub mod stub;

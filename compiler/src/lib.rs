@@ -1,5 +1,6 @@
 //! Imports, optimises and compiles graphs to native code.
 
+pub mod artifact;
 pub mod graph;
 pub mod import;
 pub mod loops;

@@ -83,25 +83,25 @@ impl fmt::Display for ImageError {
 
 impl core::error::Error for ImageError {}
 
-/// A struct of the ABI that consists of integers only, so that any bytes are one.
+/// A struct of the ABI that consists of integers only, without padding.
 ///
 /// # Safety
-/// The type must be `repr(C)` and every bit pattern valid.
-unsafe trait Plain: Copy {}
-// SAFETY: `repr(C)`, integers only.
-unsafe impl Plain for Descriptor {}
-// SAFETY: `repr(C)`, integers only.
-unsafe impl Plain for Entry {}
-// SAFETY: `repr(C)`, integers only.
-unsafe impl Plain for Port {}
-// SAFETY: `repr(C)`, integers only.
-unsafe impl Plain for Dim {}
-// SAFETY: `repr(C)`, integers only.
-unsafe impl Plain for Weight {}
-// SAFETY: `repr(C)`, integers only.
-unsafe impl Plain for Step {}
-// SAFETY: `repr(C)`, integers only.
-unsafe impl Plain for Text {}
+/// The type must be `repr(C)`, without padding, and every bit pattern valid.
+pub unsafe trait Plain: Copy {
+    /// Its bytes, as they stand in an image.
+    fn as_bytes(&self) -> &[u8] {
+        // SAFETY: without padding, all bytes are initialised.
+        unsafe { core::slice::from_raw_parts((&raw const *self).cast(), size_of::<Self>()) }
+    }
+}
+
+macro_rules! plain {
+    ($($t:ty),*) => {$(
+        // SAFETY: `repr(C)`, integers only, laid out without padding.
+        unsafe impl Plain for $t {}
+    )*};
+}
+plain!(Descriptor, Entry, Port, Dim, Weight, Step, Text);
 
 fn read<T: Plain>(bytes: &[u8], offset: usize) -> Option<T> {
     let part = bytes.get(offset..offset.checked_add(size_of::<T>())?)?;

@@ -29,10 +29,7 @@ fn what_is_written_is_what_numpy_writes() {
         let t = files::read(&data(name), "").expect(name);
         let mut written = Vec::new();
         npy::write(&mut written, t.view()).expect("memory");
-        // Headers may be padded differently; the contents must be alike.
-        let again = npy::read(&mut written.as_slice()).expect("own file");
-        assert_eq!((again.shape(), again.bytes()), (t.shape(), t.bytes()));
-        assert_eq!(&written[..8], &std::fs::read(data(name)).expect(name)[..8]);
+        assert_eq!(written, std::fs::read(data(name)).expect(name), "{name}");
     }
 }
 

@@ -1,12 +1,20 @@
 //! NumPy's `.npy` (read and write) and `.npz` (read).
 //!
-//! NumPy has no bfloat16: such tensors are written as `f32`, which holds every value of theirs.
+//! The header is read here rather than by a crate: it is a dictionary of three known keys, and a
+//! parser of all Python literals would make up a tenth of a compiled model's executable.
+//! Format: NEP 1, "A Simple File Format for NumPy Arrays", versions 1 to 3. NumPy has no bfloat16:
+//! such tensors are written as `f32`, which holds every value of theirs.
 
 use crate::error::Error;
 use crate::tensor::{BF16, DType, Tensor, TensorRef, byte_count};
-use npyz::{Endianness, NpyHeader, Order, TypeChar, TypeStr, WriteOptions, WriterBuilder};
 use std::io::{self, Read, Seek, Write};
 use std::path::Path;
+
+const MAGIC: &[u8; 6] = b"\x93NUMPY";
+/// The header's end is a multiple of this.
+const HEADER_ALIGN: usize = 64;
+/// Longer headers are refused: those of numbers have at most some hundred bytes.
+const MAX_HEADER: usize = 65536;
 
 /// NumPy's codes of the types that it has.
 const CODES: [(DType, &str); 12] = [
@@ -26,15 +34,10 @@ const CODES: [(DType, &str); 12] = [
 
 /// Reads an array.
 pub fn read(from: &mut impl Read) -> Result<Tensor, String> {
-    let header = NpyHeader::from_reader(&mut *from).map_err(|e| format!("not an .npy file: {e}"))?;
-    let npyz::DType::Plain(ty) = header.dtype() else {
-        return Err("found an array of records, expected one of numbers".to_owned());
-    };
-    let dtype =
-        element_type(&ty).ok_or_else(|| format!("found elements of type \"{ty}\", expected numbers"))?;
-    let shape: Option<Vec<usize>> = header.shape().iter().map(|d| usize::try_from(*d).ok()).collect();
-    let sized = shape.and_then(|s| Some((byte_count(dtype, &s)?, s)));
-    let (expected, shape) = sized.ok_or_else(|| format!("shape {:?} is too large", header.shape()))?;
+    let header = read_header(from)?;
+    let dtype = header.dtype()?;
+    let expected =
+        byte_count(dtype, &header.shape).ok_or_else(|| format!("shape {:?} is too large", header.shape))?;
     let mut data = Vec::new();
     from.take(expected as u64).read_to_end(&mut data).map_err(|e| e.to_string())?;
     if data.len() < expected {
@@ -43,13 +46,67 @@ pub fn read(from: &mut impl Read) -> Result<Tensor, String> {
             data.len()
         ));
     }
-    if ty.endianness() == Endianness::Big {
+    if header.code.starts_with('>') {
         data.chunks_exact_mut(dtype.bytes()).for_each(<[u8]>::reverse);
     }
-    if header.order() == Order::Fortran {
-        data = row_major(&data, &shape, dtype.bytes());
+    if header.fortran {
+        data = row_major(&data, &header.shape, dtype.bytes());
     }
-    Tensor::from_bytes(dtype, &shape, &data).map_err(|e| e.to_string())
+    Tensor::from_bytes(dtype, &header.shape, &data).map_err(|e| e.to_string())
+}
+
+struct Header {
+    /// The type: byte order, kind, bytes.
+    code: String,
+    /// Whether the first index runs fastest.
+    fortran: bool,
+    shape: Vec<usize>,
+}
+
+impl Header {
+    fn dtype(&self) -> Result<DType, String> {
+        let kind = self.code.trim_start_matches(['<', '>', '|', '=']);
+        let known = CODES.iter().find(|c| &c.1[1..] == kind);
+        known
+            .map(|c| c.0)
+            .ok_or_else(|| format!("found elements of type \"{}\", expected numbers", self.code))
+    }
+
+    /// Reads `{'descr': '<f4', 'fortran_order': False, 'shape': (2, 3), }`.
+    fn parse(text: &str) -> Option<Header> {
+        let value = |key: &str| Some(text.split_once(&format!("'{key}':"))?.1.trim_start());
+        let code = value("descr")?.strip_prefix('\'')?.split_once('\'')?.0.to_owned();
+        let order = value("fortran_order")?;
+        let fortran = order.starts_with("True");
+        if !fortran && !order.starts_with("False") {
+            return None;
+        }
+        let extents = value("shape")?.strip_prefix('(')?.split_once(')')?.0;
+        let extents = extents.split(',').map(str::trim).filter(|e| !e.is_empty());
+        // Python 2 wrote long integers with an L.
+        let shape: Option<Vec<usize>> = extents.map(|e| e.trim_end_matches('L').parse().ok()).collect();
+        Some(Header { code, fortran, shape: shape? })
+    }
+}
+
+fn read_header(from: &mut impl Read) -> Result<Header, String> {
+    let bad = |e: io::Error| format!("not an .npy file: {e}");
+    let mut start = [0; 8];
+    from.read_exact(&mut start).map_err(bad)?;
+    if !start.starts_with(MAGIC) {
+        return Err("not an .npy file: it does not begin with \\x93NUMPY".to_owned());
+    }
+    let mut len = [0; 4];
+    let wide = start[6] > 1;
+    from.read_exact(&mut len[..if wide { 4 } else { 2 }]).map_err(bad)?;
+    let len = u32::from_le_bytes(len) as usize;
+    if len > MAX_HEADER {
+        return Err(format!("the header has {len} bytes, expected at most {MAX_HEADER}"));
+    }
+    let mut text = vec![0; len];
+    from.read_exact(&mut text).map_err(bad)?;
+    let header = std::str::from_utf8(&text).ok().and_then(Header::parse);
+    header.ok_or_else(|| format!("found the header {:?}", String::from_utf8_lossy(&text).trim_end()))
 }
 
 /// Reads an array from an `.npz` archive: the one called `name`, or the only one that there is.
@@ -73,10 +130,16 @@ pub fn read_archive(from: impl Read + Seek, name: &str) -> Result<Tensor, String
 pub fn write(to: &mut impl Write, t: TensorRef<'_>) -> io::Result<()> {
     let dtype = if t.dtype() == DType::BF16 { DType::F32 } else { t.dtype() };
     let code = CODES.iter().find(|c| c.0 == dtype).map_or("|V1", |c| c.1);
-    let ty: TypeStr = code.parse().map_err(io::Error::other)?;
-    let shape: Vec<u64> = t.shape().iter().map(|d| *d as u64).collect();
-    let header = WriteOptions::new_header_only().dtype(npyz::DType::new_scalar(ty)).shape(&shape);
-    header.writer(&mut *to).write_header_only()?;
+    let extents: String = t.shape().iter().map(|d| format!("{d}, ")).collect();
+    // As Python prints tuples: a comma follows the only element, but not the last of several.
+    let extents = if t.shape().len() == 1 { extents.trim_end() } else { extents.trim_end_matches(", ") };
+    let text = format!("{{'descr': '{code}', 'fortran_order': False, 'shape': ({extents}), }}");
+    let before = MAGIC.len() + 4;
+    let len = (before + text.len() + 1).next_multiple_of(HEADER_ALIGN) - before;
+    to.write_all(MAGIC)?;
+    to.write_all(&[1, 0])?;
+    to.write_all(&(len as u16).to_le_bytes())?;
+    writeln!(to, "{text:<width$}", width = len - 1)?;
     match t.as_slice::<BF16>() {
         Some(values) => values.iter().try_for_each(|v| to.write_all(&v.to_f32().to_le_bytes())),
         None => to.write_all(t.bytes()),
@@ -95,15 +158,6 @@ pub fn write_file(path: &Path, t: TensorRef<'_>) -> Result<(), Error> {
         let _ = std::fs::remove_file(path);
         Error::file(path, e)
     })
-}
-
-fn element_type(ty: &TypeStr) -> Option<DType> {
-    let kind = match ty.type_char() {
-        c @ (TypeChar::Float | TypeChar::Int | TypeChar::Uint | TypeChar::Bool) => c.to_str(),
-        _ => return None,
-    };
-    let code = format!("{kind}{}", ty.size_field());
-    CODES.iter().find(|c| c.1[1..] == code).map(|c| c.0)
 }
 
 /// Column-major elements, in row-major order.

@@ -1,0 +1,76 @@
+#ifndef BURIN_H
+#define BURIN_H
+/* The ABI of compiled models. All offsets in an image are from its first byte. */
+#include <stdint.h>
+
+#define BURIN_ABI_VERSION 1
+#define BURIN_ALIGN 64 /* of weights and arena */
+
+#if defined(_WIN32) && defined(__x86_64__)
+#define BURIN_CALL __attribute__((sysv_abi))
+#elif defined(_WIN32) && defined(_M_X64)
+#error "compiled models have the System V calling convention: use clang or gcc"
+#else
+#define BURIN_CALL
+#endif
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+enum {
+    BURIN_OK = 0,
+    BURIN_BAD_DIM = 1,      /* dimension `node` is `found`, which is out of range */
+    BURIN_CPU = 2,          /* the CPU lacks the features of the mask `found` */
+    BURIN_TOO_LARGE = 3,    /* a size overflows */
+    BURIN_OUT_OF_RANGE = 4, /* an operand of node `node` is out of range */
+    BURIN_NO_MEMORY = 5     /* `alloc` gave no memory */
+};
+
+typedef struct {
+    int32_t code;
+    uint32_t node;
+    int64_t found;
+    int64_t expected;
+} burin_status;
+
+typedef struct {
+    const int64_t *dims;  /* in: the dimensions */
+    uint32_t workers;     /* in: at most so many workers, at least 1 */
+    uint32_t reserved;    /* 0 */
+    uint64_t arena_bytes; /* out */
+    int64_t *input_dims;  /* out: the extents of all inputs, or NULL */
+    int64_t *output_dims; /* out: the extents of all outputs, or their bounds */
+    burin_status status;  /* out */
+} burin_plan;
+
+/* Runs the tasks begin..end. */
+typedef BURIN_CALL void (*burin_task)(const uint64_t *frame, int64_t begin, int64_t end, int64_t worker);
+/* Runs every task below `tasks` once and returns when all are done. */
+typedef BURIN_CALL void (*burin_parallel_for)(void *host, burin_task task, const uint64_t *frame, int64_t tasks);
+/* Gives memory for an output whose size has no bound. */
+typedef BURIN_CALL uint8_t *(*burin_alloc)(void *host, uint32_t output, uint64_t bytes);
+/* Called before (done 0) and after (done 1) each step. */
+typedef BURIN_CALL void (*burin_trace)(void *host, uint32_t step, uint32_t done);
+
+typedef struct {
+    const void *weights;
+    void *arena; /* as large as the plan says, aligned to BURIN_ALIGN */
+    const void *const *inputs;
+    void *const *outputs;
+    int64_t *output_dims; /* as the plan gave them; those that depend on data are overwritten */
+    void *const *states;
+    const int64_t *dims;
+    uint32_t workers;  /* at least 1 */
+    uint32_t reserved; /* 0 */
+    void *host;        /* passed to the callbacks */
+    burin_parallel_for parallel_for; /* NULL: everything on the calling thread */
+    burin_alloc alloc;               /* NULL where no output needs it */
+    burin_trace trace;               /* NULL: not traced */
+    burin_status status;             /* out */
+} burin_call;
+
+#ifdef __cplusplus
+}
+#endif
+#endif

@@ -1,0 +1,100 @@
+//! C headers: the ABI (`burin.h`, in full, under its own guard) and what is particular to a model.
+
+use super::image::constant_arena_bytes;
+use super::{Artifact, ArtifactError, output};
+use crate::program::{Port, Program};
+use std::fmt::Write as _;
+use std::io::Write;
+use std::path::Path;
+
+/// The ABI in C; [`burin_runtime::abi`] in Rust says the same.
+const ABI: &str = include_str!("burin.h");
+
+/// A name as a C identifier.
+pub fn c_name(name: &str) -> String {
+    let mut out: String = name.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '_' }).collect();
+    if out.is_empty() || out.starts_with(|c: char| c.is_ascii_digit()) {
+        out.insert_str(0, "model_");
+    }
+    out
+}
+
+/// Writes the header.
+pub fn write(a: &Artifact<'_>, path: &Path) -> Result<(), ArtifactError> {
+    let text = text(a);
+    output::write(path, false, |file| file.write_all(text.as_bytes()).map_err(ArtifactError::io(path)))
+}
+
+/// The header's text.
+pub fn text(a: &Artifact<'_>) -> String {
+    let p = a.program;
+    let name = c_name(&p.name);
+    let upper = name.to_ascii_uppercase();
+    let mut out = format!("/* The model \"{}\", compiled by Burin for {}.\n\n", comment(&p.name), a.machine.level);
+    usage(&mut out, p, &name, &upper);
+    let _ = write!(out, " */\n#ifndef {upper}_H\n#define {upper}_H\n\n{ABI}\n");
+    let mut constant = |suffix: &str, value: u64| {
+        let _ = writeln!(out, "#define {upper}_{suffix} {value}");
+    };
+    constant("INPUTS", p.inputs.len() as u64);
+    constant("OUTPUTS", p.outputs.len() as u64);
+    constant("STATES", p.states.len() as u64);
+    constant("DIMS", p.dims.len() as u64);
+    constant("INPUT_RANKS", p.inputs.iter().map(|i| i.ty.rank() as u64).sum());
+    constant("OUTPUT_RANKS", p.outputs.iter().map(|o| o.ty.rank() as u64).sum());
+    if constant_arena_bytes(p) > 0 {
+        constant("ARENA_BYTES", constant_arena_bytes(p));
+    }
+    let states: Vec<Port> = p.states.iter().map(|s| s.0.clone()).collect();
+    for (kind, ports) in [("INPUT", &p.inputs), ("OUTPUT", &p.outputs), ("STATE", &states)] {
+        for (i, port) in ports.iter().enumerate() {
+            let (port_name, ty) = (c_name(&port.name).to_ascii_uppercase(), &port.ty);
+            let _ = writeln!(out, "#define {upper}_{kind}_{port_name} {i} /* {}: {ty} */", comment(&port.name));
+        }
+    }
+    for (i, d) in p.dims.iter().enumerate() {
+        let _ = writeln!(out, "#define {upper}_DIM_{} {i}", c_name(d.name()).to_ascii_uppercase());
+    }
+    let _ = write!(
+        out,
+        "\n#ifdef __cplusplus\nextern \"C\" {{\n#endif\n\
+         extern const unsigned char {name}_image[];\n\
+         extern const unsigned char {name}_weights[];\n\
+         BURIN_CALL int32_t {name}_plan(burin_plan *plan);\n\
+         BURIN_CALL int32_t {name}_run(burin_call *call);\n\
+         #ifdef __cplusplus\n}}\n#endif\n#endif\n"
+    );
+    out
+}
+
+fn usage(out: &mut String, p: &Program, name: &str, upper: &str) {
+    for port in &p.inputs {
+        let _ = writeln!(out, "   input  {}: {}", comment(&port.name), port.ty);
+    }
+    for port in &p.outputs {
+        let _ = writeln!(out, "   output {}: {}", comment(&port.name), port.ty);
+    }
+    let list = |n: usize, what: &str| (0..n).map(|i| format!("{what}{i}")).collect::<Vec<_>>().join(", ");
+    let dims: Vec<&str> = p.dims.iter().map(|d| d.name()).collect();
+    let dims = if dims.is_empty() { "0".to_owned() } else { dims.join(", ") };
+    let _ = write!(
+        out,
+        "\n   int64_t dims[] = {{{dims}}}, shapes[{upper}_OUTPUT_RANKS + 1];\n\
+         \x20  burin_plan plan = {{.dims = dims, .workers = 1, .output_dims = shapes}};\n\
+         \x20  if ({name}_plan(&plan)) return 1;\n\
+         \x20  void *arena = aligned_alloc(BURIN_ALIGN, (plan.arena_bytes | (BURIN_ALIGN - 1)) + 1);\n\
+         \x20  const void *inputs[] = {{{}}};\n\
+         \x20  void *outputs[] = {{{}}};\n\
+         \x20  burin_call call = {{.weights = {name}_weights, .arena = arena, .inputs = inputs, .outputs = outputs,\n\
+         \x20                     .output_dims = shapes, .dims = dims, .workers = 1}};\n\
+         \x20  if ({name}_run(&call)) return 1;\n\n\
+         \x20  The code needs a CPU of the level named above; it does not check that itself.\n",
+        list(p.inputs.len(), "input"),
+        list(p.outputs.len(), "output"),
+    );
+}
+
+/// Text that cannot end a comment.
+fn comment(text: &str) -> String {
+    text.replace("*/", "* /").replace(['\n', '\r'], " ")
+}

@@ -1,0 +1,182 @@
+//! Builds an image: `[Descriptor | tables | strings | code]`, as [`burin_runtime::abi`] has it.
+//!
+//! The descriptor's `weight_id` is left 0: it is known once the weights are written, and lies at
+//! [`WEIGHT_ID`].
+
+use super::{Artifact, ArtifactError};
+use crate::program::{Port as ProgramPort, Program};
+use burin_ir::DType;
+use burin_runtime::abi::{self, Descriptor, Dim, Entry, Port, Step, Table, Text, Weight};
+use burin_runtime::image::Plain;
+use std::collections::HashMap;
+use std::mem::offset_of;
+
+/// Where an image's `weight_id` is.
+pub const WEIGHT_ID: u64 = offset_of!(Descriptor, weight_id) as u64;
+
+/// The name of the one entry that models have.
+pub const ENTRY: &str = "forward";
+
+/// An image's bytes.
+#[derive(Clone, Debug)]
+pub struct Image {
+    /// The bytes.
+    pub bytes: Vec<u8>,
+    /// What its address must be a multiple of.
+    pub align: u64,
+    /// Offset of the entry's `PlanFn`.
+    pub plan: u64,
+    /// Offset of the entry's `RunFn`.
+    pub run: u64,
+}
+
+/// The number that the ABI has for a type.
+pub fn abi_dtype(d: DType) -> u32 {
+    use abi::dtype;
+    match d {
+        DType::F64 => dtype::F64,
+        DType::F32 => dtype::F32,
+        DType::F16 => dtype::F16,
+        DType::BF16 => dtype::BF16,
+        DType::I64 => dtype::I64,
+        DType::I32 => dtype::I32,
+        DType::I16 => dtype::I16,
+        DType::I8 => dtype::I8,
+        DType::U64 => dtype::U64,
+        DType::U32 => dtype::U32,
+        DType::U16 => dtype::U16,
+        DType::U8 => dtype::U8,
+        DType::Bool => dtype::BOOL,
+    }
+}
+
+/// Bytes of the arena for one worker where that is a constant, else 0.
+pub fn constant_arena_bytes(p: &Program) -> u64 {
+    let constant = |e: &burin_ir::Expr| e.as_const().and_then(|v| u64::try_from(v).ok());
+    match (constant(&p.arena_bytes), constant(&p.scratch_bytes)) {
+        (Some(arena), Some(scratch)) => arena.saturating_add(scratch),
+        _ => 0,
+    }
+}
+
+/// Builds the image.
+pub fn build(a: &Artifact<'_>) -> Result<Image, ArtifactError> {
+    let p = a.program;
+    let mut w = Writer { bytes: vec![0; size_of::<Descriptor>()], texts: HashMap::new() };
+    let mut head = Descriptor {
+        magic: abi::MAGIC,
+        abi_version: abi::ABI_VERSION,
+        arch: a.machine.arch,
+        image_bytes: 0,
+        weight_bytes: p.weight_bytes,
+        weight_id: 0,
+        cpu_features: a.machine.features,
+        name: w.text(&p.name),
+        cpu_level: w.text(a.machine.level),
+        entries: Table::default(),
+        weights: w.weights(p),
+        states: Table::default(),
+        nodes: Table::default(),
+    };
+    let states: Result<Vec<Port>, ArtifactError> =
+        p.states.iter().map(|(port, weight)| w.state(p, port, *weight)).collect();
+    head.states = w.table(&states?);
+    let nodes: Vec<Text> = p.nodes.iter().map(|n| w.text(n)).collect();
+    head.nodes = w.table(&nodes);
+    let mut entry = w.entry(p);
+    head.entries = w.table(&[entry]);
+    let align = a.code.align.next_power_of_two().max(abi::ALIGN);
+    let code = w.bytes.len().next_multiple_of(align);
+    w.bytes.resize(code, 0);
+    w.bytes.extend_from_slice(a.code.text);
+    (entry.plan, entry.run) = ((code + a.code.plan) as u64, (code + a.code.run) as u64);
+    w.put(head.entries.offset, &entry);
+    head.image_bytes = w.bytes.len() as u64;
+    w.put(0, &head);
+    Ok(Image { bytes: w.bytes, align: align as u64, plan: entry.plan, run: entry.run })
+}
+
+struct Writer {
+    bytes: Vec<u8>,
+    texts: HashMap<String, Text>,
+}
+
+impl Writer {
+    fn put(&mut self, offset: u64, row: &impl Plain) {
+        let row = row.as_bytes();
+        self.bytes[offset as usize..offset as usize + row.len()].copy_from_slice(row);
+    }
+
+    /// Appends a table. All structs of the ABI are aligned to 8.
+    fn table(&mut self, rows: &[impl Plain]) -> Table {
+        self.bytes.resize(self.bytes.len().next_multiple_of(8), 0);
+        let offset = self.bytes.len() as u64;
+        rows.iter().for_each(|r| self.bytes.extend_from_slice(r.as_bytes()));
+        Table { offset, len: rows.len() as u64 }
+    }
+
+    fn text(&mut self, s: &str) -> Text {
+        if let Some(t) = self.texts.get(s) {
+            return *t;
+        }
+        let t = Text { offset: self.bytes.len() as u64, len: s.len() as u64 };
+        self.bytes.extend_from_slice(s.as_bytes());
+        self.texts.insert(s.to_owned(), t);
+        t
+    }
+
+    fn port(&mut self, p: &Program, port: &ProgramPort) -> Port {
+        let dim = |w: &mut Writer, d: &burin_ir::Expr| Dim {
+            extent: d.as_const().unwrap_or(-1),
+            text: w.text(&d.to_string()),
+            symbol: d.as_symbol().and_then(|s| p.dims.iter().position(|x| *x == s)).map_or(-1, |i| i as i64),
+        };
+        let dims: Vec<Dim> = port.ty.shape.iter().map(|d| dim(self, d)).collect();
+        let name = self.text(&port.name);
+        Port { name, dtype: abi_dtype(port.ty.dtype), flags: 0, shape: self.table(&dims), init: 0 }
+    }
+
+    fn ports(&mut self, p: &Program, ports: &[ProgramPort]) -> Table {
+        let rows: Vec<Port> = ports.iter().map(|port| self.port(p, port)).collect();
+        self.table(&rows)
+    }
+
+    fn state(&mut self, p: &Program, port: &ProgramPort, weight: usize) -> Result<Port, ArtifactError> {
+        let init = p.weights.get(weight).map(|w| w.offset).ok_or_else(|| {
+            ArtifactError::Internal(format!("state \"{}\" has no initial value", port.name))
+        })?;
+        Ok(Port { init, ..self.port(p, port) })
+    }
+
+    fn weights(&mut self, p: &Program) -> Table {
+        let row = |w: &crate::program::Weight, text| Weight {
+            name: text,
+            offset: w.offset,
+            bytes: w.constant.bytes() as u64,
+            dtype: abi_dtype(w.constant.ty().dtype),
+            reserved: 0,
+        };
+        let rows: Vec<Weight> = p.weights.iter().map(|w| row(w, self.text(&w.name))).collect();
+        self.table(&rows)
+    }
+
+    fn entry(&mut self, p: &Program) -> Entry {
+        let dims: Vec<Text> = p.dims.iter().map(|d| self.text(d.name())).collect();
+        let step = |w: &mut Writer, s: &crate::program::Step| Step {
+            kernel: w.text(p.kernels.get(s.kernel).map_or("", |k| &k.name)),
+            node: s.node as u64,
+            flops: s.flops.as_const().and_then(|f| u64::try_from(f).ok()).unwrap_or(0),
+        };
+        let steps: Vec<Step> = p.steps.iter().map(|s| step(self, s)).collect();
+        Entry {
+            name: self.text(ENTRY),
+            dims: self.table(&dims),
+            inputs: self.ports(p, &p.inputs),
+            outputs: self.ports(p, &p.outputs),
+            steps: self.table(&steps),
+            plan: 0,
+            run: 0,
+            arena_bytes: constant_arena_bytes(p),
+        }
+    }
+}

@@ -1,0 +1,105 @@
+//! Streams the weight segment to a file: `[weights | padding | weight_id]`, as
+//! [`burin_runtime::abi::Descriptor::weight_id`] has it.
+//!
+//! Only one computed weight is held at a time. Blocks of zeros are seeked over, so that they take no
+//! room in a file system with sparse files.
+
+use super::ArtifactError;
+use super::image::{Image, WEIGHT_ID};
+use crate::program::{Program, Weight};
+use burin_ir::Tensor;
+use burin_ir::graph::Constant;
+use burin_runtime::abi;
+use std::fs::File;
+use std::io::{self, Seek, SeekFrom, Write};
+use std::path::Path;
+
+/// Bytes that are looked at and written at a time.
+const BLOCK: usize = 65536;
+
+/// Bytes of the segment.
+pub fn segment_bytes(program: &Program) -> Result<u64, ArtifactError> {
+    abi::weight_segment_bytes(program.weight_bytes).ok_or_else(|| {
+        ArtifactError::Refused(format!("the weights are too large: {} bytes", program.weight_bytes))
+    })
+}
+
+/// Writes image and weights at these offsets of a file that is zero there, and the weights' id into
+/// the image.
+pub fn write_parts(
+    program: &Program,
+    image: &Image,
+    (image_at, weights_at): (u64, u64),
+    (file, path): (&mut File, &Path),
+) -> Result<(), ArtifactError> {
+    let fail = ArtifactError::io(path);
+    file.seek(SeekFrom::Start(image_at)).and_then(|_| file.write_all(&image.bytes)).map_err(&fail)?;
+    file.seek(SeekFrom::Start(weights_at)).map_err(&fail)?;
+    let id = write_segment(program, file, path)?;
+    file.seek(SeekFrom::Start(image_at + WEIGHT_ID))
+        .and_then(|_| file.write_all(&id.to_le_bytes()))
+        .map_err(fail)
+}
+
+/// Writes the segment at the position of `out` (zero from there on) and answers its id.
+pub fn write_segment(
+    program: &Program,
+    out: &mut (impl Write + Seek),
+    path: &Path,
+) -> Result<u64, ArtifactError> {
+    let fail = ArtifactError::io(path);
+    let start = out.stream_position().map_err(&fail)?;
+    let mut hash = Hash(program.weight_bytes);
+    for w in &program.weights {
+        let bytes = w.constant.bytes() as u64;
+        if w.offset % abi::ALIGN as u64 != 0 || w.offset.saturating_add(bytes) > program.weight_bytes {
+            let place = format!("{bytes} bytes at {} of {}", w.offset, program.weight_bytes);
+            return Err(ArtifactError::Internal(format!("weight \"{}\" lies at {place}", w.name)));
+        }
+        out.seek(SeekFrom::Start(start + w.offset)).map_err(&fail)?;
+        hash.word(w.offset);
+        write_sparse(out, contents(w)?.bytes(), &mut hash).map_err(&fail)?;
+    }
+    let end = start + segment_bytes(program)? - abi::ALIGN as u64;
+    let mut tail = [0; abi::ALIGN];
+    tail[..8].copy_from_slice(&hash.0.to_le_bytes());
+    out.seek(SeekFrom::Start(end)).and_then(|_| out.write_all(&tail)).map_err(fail)?;
+    Ok(hash.0)
+}
+
+fn contents(w: &Weight) -> Result<Tensor, ArtifactError> {
+    match &w.constant {
+        Constant::Data(t) => Ok(t.clone()),
+        computed => computed
+            .materialise()
+            .map_err(|e| ArtifactError::Internal(format!("weight \"{}\" cannot be computed: {e}", w.name))),
+    }
+}
+
+fn write_sparse(out: &mut (impl Write + Seek), bytes: &[u8], hash: &mut Hash) -> io::Result<()> {
+    for block in bytes.chunks(BLOCK) {
+        if block.iter().fold(0, |all, b| all | b) == 0 {
+            out.seek_relative(block.len() as i64)?;
+            hash.word(block.len() as u64);
+        } else {
+            out.write_all(block)?;
+            hash.bytes(block);
+        }
+    }
+    Ok(())
+}
+
+/// A fast hash of 64-bit words: enough to tell models apart, not against an adversary.
+struct Hash(u64);
+
+impl Hash {
+    fn word(&mut self, word: u64) {
+        self.0 = (self.0.rotate_left(5) ^ word).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    }
+
+    fn bytes(&mut self, bytes: &[u8]) {
+        let (words, rest) = bytes.as_chunks::<8>();
+        words.iter().for_each(|w| self.word(u64::from_le_bytes(*w)));
+        rest.iter().for_each(|b| self.word(*b as u64));
+    }
+}

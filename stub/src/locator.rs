@@ -1,0 +1,41 @@
+//! Where the model is: its place is written into this program when the model is put in.
+
+use burin_runtime::{Error, Model};
+use std::sync::Arc;
+
+/// Found by its magic; all distances are from its own first byte. The layout is known to the
+/// compiler's writer of executables.
+#[repr(C, align(8))]
+struct Locator {
+    magic: [u8; 16],
+    image: i64,
+    image_bytes: u64,
+    weights: i64,
+    weight_bytes: u64,
+}
+
+#[used]
+static LOCATOR: Locator =
+    Locator { magic: *b"BURIN-LOCATOR-01", image: 0, image_bytes: 0, weights: 0, weight_bytes: 0 };
+
+/// The model in this program; `None` where none has been put in.
+pub(crate) fn model() -> Option<Result<Model, Error>> {
+    let here = &raw const LOCATOR;
+    // SAFETY: a plain read; volatile because the bytes were changed after compilation.
+    let found = unsafe { here.read_volatile() };
+    if found.image == 0 || found.magic[0] != b'B' {
+        return None;
+    }
+    let part = |distance: i64, bytes: u64| -> &'static [u8] {
+        // SAFETY: the writer of the executable has put a loaded segment of that size there; it is
+        // never written.
+        unsafe {
+            let start = here.cast::<u8>().wrapping_offset(distance as isize);
+            std::slice::from_raw_parts(start, bytes as usize)
+        }
+    };
+    let image = Arc::new(part(found.image, found.image_bytes));
+    let weights = Arc::new(part(found.weights, found.weight_bytes));
+    // SAFETY: both are segments that Burin's compiler made, the image's is executable.
+    Some(unsafe { Model::new(image, weights) })
+}
