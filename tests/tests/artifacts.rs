@@ -334,14 +334,26 @@ fn c_links_objects_archives_and_shared_libraries() {
     assert_eq!(run_in(&mut Session::new(&model).unwrap()), Y);
     for library in ["adder.o", "libadder.a", "libadder.so"] {
         let mut cc = Command::new("cc");
-        cc.current_dir(dir.path()).args(["-Wall", "-Werror", "main.c", library, "-Wl,-rpath,.", "-o", "main"]);
+        cc.current_dir(dir.path()).args([
+            "-Wall",
+            "-Werror",
+            "main.c",
+            library,
+            "-Wl,-rpath,.",
+            "-o",
+            "main",
+        ]);
         let out = match cc.output() {
             Ok(out) => out,
             Err(e) => return eprintln!("skipped: cc: {e}"),
         };
         assert!(out.status.success(), "{library}: {}", text(&out.stderr));
         let out = Command::new("./main").current_dir(dir.path()).output().unwrap();
-        assert_eq!((out.status.code(), text(&out.stdout)), (Some(0), "11 22 33 44\n".to_owned()), "{library}");
+        assert_eq!(
+            (out.status.code(), text(&out.stdout)),
+            (Some(0), "11 22 33 44\n".to_owned()),
+            "{library}"
+        );
     }
 }
 

@@ -11,6 +11,7 @@ use super::elf::{
     self, HEADER_BYTES, Header, SECTION_BYTES, SEGMENT_BYTES, Section, Segment, pf, pt, shf, sht,
 };
 use super::{Artifact, ArtifactError, image, output, weights};
+use burin_runtime::abi::arch;
 use std::io::{Seek, SeekFrom, Write};
 use std::path::Path;
 
@@ -43,6 +44,12 @@ struct Layout {
 
 /// Writes an executable. `stub` is the program that it is put into.
 pub fn write(a: &Artifact<'_>, stub: &[u8], path: &Path) -> Result<(), ArtifactError> {
+    if a.machine.arch != arch::X86_64 {
+        let found = burin_runtime::cpu::arch_name(a.machine.arch);
+        return Err(ArtifactError::Refused(format!(
+            "executables can be made for x86-64 Linux only, found {found}: build an object or a shared library"
+        )));
+    }
     let image = image::build(a)?;
     let elf = Elf::parse(stub)?;
     let end = elf.loads().map(|s| s.address + s.bytes - elf.base()).max().unwrap_or(0);

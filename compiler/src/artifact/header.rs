@@ -30,7 +30,8 @@ pub fn text(a: &Artifact<'_>) -> String {
     let p = a.program;
     let name = c_name(&p.name);
     let upper = name.to_ascii_uppercase();
-    let mut out = format!("/* The model \"{}\", compiled by Burin for {}.\n\n", comment(&p.name), a.machine.level);
+    let mut out =
+        format!("/* The model \"{}\", compiled by Burin for {}.\n\n", comment(&p.name), a.machine.level);
     usage(&mut out, p, &name, &upper);
     let _ = write!(out, " */\n#ifndef {upper}_H\n#define {upper}_H\n\n{ABI}\n");
     let mut constant = |suffix: &str, value: u64| {
@@ -49,7 +50,8 @@ pub fn text(a: &Artifact<'_>) -> String {
     for (kind, ports) in [("INPUT", &p.inputs), ("OUTPUT", &p.outputs), ("STATE", &states)] {
         for (i, port) in ports.iter().enumerate() {
             let (port_name, ty) = (c_name(&port.name).to_ascii_uppercase(), &port.ty);
-            let _ = writeln!(out, "#define {upper}_{kind}_{port_name} {i} /* {}: {ty} */", comment(&port.name));
+            let _ =
+                writeln!(out, "#define {upper}_{kind}_{port_name} {i} /* {}: {ty} */", comment(&port.name));
         }
     }
     for (i, d) in p.dims.iter().enumerate() {

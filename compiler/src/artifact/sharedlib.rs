@@ -27,7 +27,8 @@ const TEXT: u16 = 5;
 const RODATA: u16 = 6;
 const NAMES: u16 = 7;
 /// Their names, in order; the first has none.
-const SECTION_NAMES: [&str; 8] = ["", ".hash", ".dynsym", ".dynstr", ".dynamic", ".text", ".rodata", ".shstrtab"];
+const SECTION_NAMES: [&str; 8] =
+    ["", ".hash", ".dynsym", ".dynstr", ".dynamic", ".text", ".rodata", ".shstrtab"];
 
 /// The architecture's number, its flags and the largest page that its systems have.
 fn machine(number: u32) -> Result<(u16, u32, u64), ArtifactError> {
@@ -101,8 +102,10 @@ impl Layout {
         };
         let names = ["image", "plan", "run", "weights"].map(|s| string(&format!("{name}_{s}")));
         let soname = string(&path.file_name().unwrap_or_default().to_string_lossy());
-        let symbols =
-            Part { at: HEADER_BYTES + SEGMENTS * SEGMENT_BYTES, bytes: (names.len() as u64 + 1) * SYMBOL_BYTES };
+        let symbols = Part {
+            at: HEADER_BYTES + SEGMENTS * SEGMENT_BYTES,
+            bytes: (names.len() as u64 + 1) * SYMBOL_BYTES,
+        };
         let hash = Part { at: symbols.at + symbols.bytes, bytes: (2 + 1 + names.len() as u64 + 1) * 4 };
         let strings = Part { at: hash.at + hash.bytes, bytes: text.len() as u64 };
         let dynamic = (strings.at + strings.bytes).next_multiple_of(page);
@@ -223,7 +226,8 @@ impl Layout {
         for ((kind, flags, part, link, info, align, entry_bytes), name) in rows.into_iter().zip(places) {
             let address = if flags & shf::ALLOC != 0 { part.at } else { 0 };
             let (offset, bytes) = (part.at, part.bytes);
-            Section { name, kind, flags, address, offset, bytes, link, info, align, entry_bytes }.write(&mut out);
+            Section { name, kind, flags, address, offset, bytes, link, info, align, entry_bytes }
+                .write(&mut out);
         }
         out
     }
