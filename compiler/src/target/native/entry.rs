@@ -18,7 +18,7 @@ use super::function::{self, Function, PTR, import, memory, words};
 use super::index::Scope;
 use super::kernel::{frame_words, has_scratch};
 use super::levels::TargetSpec;
-use crate::program::{Place, Program, Step};
+use crate::program::{Place, Port, Program, Step};
 use burin_ir::Symbol;
 use burin_ir::expr::{Expr, Range};
 use burin_runtime::abi::{ALIGN, Call, Plan, Status, code};
@@ -208,29 +208,52 @@ impl<'a> Entry<'a> {
 
     fn plan_body(&self, b: &mut FunctionBuilder<'_>, plan: Value) -> Result<(), String> {
         let table = self.prologue(b, plan, &PLAN);
-        let out = b.ins().load(PTR, memory(), plan, offset_of!(Plan, output_dims) as i32);
         let mut symbols = |b: &mut FunctionBuilder<'_>, s| self.look_up(b, table, s);
         let mut checked = Checked::new(b, &mut symbols);
-        let mut signs = b.ins().iconst(types::I64, 0);
-        let mut at = 0;
-        for port in &self.program.outputs {
-            let mut bytes = b.ins().iconst(types::I64, port.ty.dtype.bytes() as i64);
-            for extent in &port.ty.shape {
-                let v = checked.emit(b, extent)?;
-                b.ins().store(memory(), v, out, at);
-                at += 8;
-                signs = b.ins().bor(signs, v);
-                bytes = checked.multiply(b, bytes, v);
+        let mut least = b.ins().iconst(types::I64, 0);
+        let mut extents = |b: &mut FunctionBuilder<'_>, ports: &[Port]| {
+            let mut all = Vec::new();
+            for port in ports {
+                let mut bytes = b.ins().iconst(types::I64, port.ty.dtype.bytes() as i64);
+                for extent in &port.ty.shape {
+                    let v = checked.emit(b, extent)?;
+                    least = b.ins().smin(least, v);
+                    bytes = checked.multiply(b, bytes, v);
+                    all.push(v);
+                }
             }
-        }
+            Ok::<_, String>(all)
+        };
+        let inputs = extents(b, &self.program.inputs)?;
+        let outputs = extents(b, &self.program.outputs)?;
         let total = self.arena(b, plan, &mut checked)?;
+        let overflow = checked.overflow;
+        self.refuse_overflow(b, plan, &PLAN, overflow);
+        self.refuse_negative(b, plan, least);
+        let wanted = b.ins().load(PTR, memory(), plan, offset_of!(Plan, input_dims) as i32);
+        let (fill, next) = (b.create_block(), b.create_block());
+        b.ins().brif(wanted, fill, &[], next, &[]);
+        b.switch_to_block(fill);
+        store_all(b, wanted, &inputs);
+        b.ins().jump(next, &[]);
+        b.switch_to_block(next);
+        let out = b.ins().load(PTR, memory(), plan, offset_of!(Plan, output_dims) as i32);
+        store_all(b, out, &outputs);
         b.ins().store(memory(), total, plan, offset_of!(Plan, arena_bytes) as i32);
-        // An extent below zero is refused like one that is too large.
-        let negative = b.ins().icmp_imm_s(IntCC::SignedLessThan, signs, 0);
-        let bad = b.ins().bor(checked.overflow, negative);
-        self.refuse_overflow(b, plan, &PLAN, bad);
         succeed(b, plan, &PLAN);
         Ok(())
+    }
+
+    /// Returns with `OUT_OF_RANGE` where the least extent is below zero.
+    fn refuse_negative(&self, b: &mut FunctionBuilder<'_>, plan: Value, least: Value) {
+        let negative = b.ins().icmp_imm_s(IntCC::SignedLessThan, least, 0);
+        let (refused, next) = (b.create_block(), b.create_block());
+        b.ins().brif(negative, refused, &[], next, &[]);
+        b.switch_to_block(refused);
+        let none = b.ins().iconst(types::I32, 0);
+        let zero = b.ins().iconst(types::I64, 0);
+        answer(b, plan, &PLAN, code::OUT_OF_RANGE, none, least, zero);
+        b.switch_to_block(next);
     }
 
     /// Bytes of the whole arena.
@@ -369,6 +392,13 @@ fn offset_by(b: &mut FunctionBuilder<'_>, scope: &mut Scope, base: Value, e: &Ex
     }
     let offset = scope.emit(b, e)?;
     Ok(b.ins().iadd(base, offset))
+}
+
+/// Stores words one after another.
+fn store_all(b: &mut FunctionBuilder<'_>, at: Value, words: &[Value]) {
+    for (i, v) in words.iter().enumerate() {
+        b.ins().store(memory(), *v, at, i as i32 * 8);
+    }
 }
 
 /// A size rounded up to the ABI's alignment.

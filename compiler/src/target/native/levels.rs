@@ -5,6 +5,7 @@
 
 use super::NativeError;
 use burin_runtime::abi::{arch, cpu};
+use burin_runtime::cpu::host_features;
 use cranelift_codegen::isa::{self, OwnedTargetIsa};
 use cranelift_codegen::settings::{self, Configurable};
 use std::sync::Arc;
@@ -230,27 +231,4 @@ fn native_features(triple: &Triple) -> Result<u64, NativeError> {
         )));
     }
     Ok(host_features())
-}
-
-/// The features of the CPU that this runs on: a mask of [`cpu`].
-pub fn host_features() -> u64 {
-    #[cfg(target_arch = "x86_64")]
-    {
-        macro_rules! detect {
-            ($($name:tt => $bit:ident),*) => {
-                [$((std::is_x86_feature_detected!($name), cpu::$bit)),*]
-            };
-        }
-        let found = detect!(
-            "sse3" => SSE3, "ssse3" => SSSE3, "sse4.1" => SSE41, "sse4.2" => SSE42, "popcnt" => POPCNT,
-            "avx" => AVX, "avx2" => AVX2, "fma" => FMA, "bmi1" => BMI1, "bmi2" => BMI2, "lzcnt" => LZCNT,
-            "f16c" => F16C, "avx512f" => AVX512F, "avx512bw" => AVX512BW, "avx512dq" => AVX512DQ,
-            "avx512vl" => AVX512VL, "avx512cd" => AVX512CD, "avx512vnni" => AVX512VNNI, "movbe" => MOVBE
-        );
-        found.iter().filter(|(there, _)| *there).fold(0, |mask, (_, bit)| mask | bit)
-    }
-    #[cfg(not(target_arch = "x86_64"))]
-    {
-        0
-    }
 }
