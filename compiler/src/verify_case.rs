@@ -1,5 +1,6 @@
-//! Recorded cases in the ONNX test layout: a folder with `model.onnx` and, for each data set, a folder
-//! `test_data_set_N` of `input_M.pb` and `output_M.pb`; a file `tol` may hold `rtol atol`.
+//! Recorded cases in the ONNX test layout: a folder with `model.onnx` (or one model of another name)
+//! and, for each data set, a folder `test_data_set_N` of `input_M.pb` and `output_M.pb`; a file `tol`
+//! may hold `rtol atol`.
 //!
 //! Files belong to the model's inputs (those that are no initializers) and outputs by position.
 
@@ -45,10 +46,7 @@ pub struct DataSet {
 impl Case {
     /// Looks into a folder; nothing but `tol` is read yet.
     pub fn open(folder: &Path) -> Result<Case, ImportError> {
-        let model = folder.join("model.onnx");
-        if !model.is_file() {
-            return Err(fault(folder, "there is no model.onnx in it".into()));
-        }
+        let model = model_of(folder)?;
         let mut data_sets = numbered(folder, "test_data_set_", "")?;
         data_sets.sort_by_key(|(n, _)| *n);
         let stated = tolerances(&folder.join("tol"))?;
@@ -84,6 +82,24 @@ impl DataSet {
         let inputs = tensors(folder, "input_", graph.inputs().len())?;
         let outputs = tensors(folder, "output_", graph.outputs().len())?;
         Ok(DataSet { inputs, outputs })
+    }
+}
+
+/// `model.onnx`, or where there is none the only file `*.onnx`.
+fn model_of(folder: &Path) -> Result<PathBuf, ImportError> {
+    let usual = folder.join("model.onnx");
+    if usual.is_file() {
+        return Ok(usual);
+    }
+    let io = |source| ImportError::Io { path: folder.to_owned(), source };
+    let paths: io::Result<Vec<PathBuf>> =
+        folder.read_dir().map_err(io)?.map(|e| e.map(|e| e.path())).collect();
+    let mut models: Vec<PathBuf> =
+        paths.map_err(io)?.into_iter().filter(|p| p.extension().is_some_and(|e| e == "onnx")).collect();
+    match (models.pop(), models.len()) {
+        (Some(model), 0) => Ok(model),
+        (None, _) => Err(fault(folder, "there is no model.onnx in it".into())),
+        (_, n) => Err(fault(folder, format!("{} files *.onnx, and none is model.onnx", n + 1))),
     }
 }
 

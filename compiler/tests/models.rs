@@ -69,6 +69,12 @@ fn model(name: &str) {
 }
 
 #[test]
+fn digits() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/digits");
+    check(&folder).unwrap_or_else(|e| panic!("{e}"));
+}
+
+#[test]
 fn mnist() {
     model("mnist");
 }
