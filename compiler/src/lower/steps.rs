@@ -60,6 +60,9 @@ pub fn lower(graph: &Graph, machine: &Machine) -> Result<(Program, Report), Stri
         }
     }
     final_copies(graph, &fusion, &mut places, &mut drafts)?;
+    // What is empty whatever the dimensions are needs no kernel.
+    drafts.retain(|d| d.lowered.nest.axes.iter().all(|(_, n)| *n != 0));
+    refuse_unknown_sizes(graph, &drafts)?;
     let mut report = declined(graph, &fusion);
     let mut kernels = Kernels::new(machine);
     let calls: Vec<Call> = drafts.iter().map(|d| kernels.of(&d.lowered.nest, &d.name)).collect();
@@ -107,6 +110,21 @@ pub fn lower(graph: &Graph, machine: &Machine) -> Result<(Program, Report), Stri
     }
     program.kernels = kernels.made;
     Ok((program, report))
+}
+
+/// Sizes must follow from the inputs' dimensions.
+fn refuse_unknown_sizes(graph: &Graph, drafts: &[Draft]) -> Result<(), String> {
+    let dims = graph.dims();
+    for d in drafts {
+        if let Some(s) = d.lowered.nest.dims().into_iter().find(|s| !dims.contains(s)) {
+            return Err(format!(
+                "{} cannot be compiled: the size {s} depends on data and not on the inputs' dimensions \
+                 alone; the interpreter runs it",
+                d.name
+            ));
+        }
+    }
+    Ok(())
 }
 
 fn dtype_bytes(graph: &Graph, v: Value) -> usize {
