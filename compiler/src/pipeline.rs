@@ -1,11 +1,12 @@
 //! The whole compiler on one page: every pass in its order.
 
 use crate::graph::{self, Pass};
-use crate::loops::legalise;
+use crate::loops::{legalise, math};
 use crate::lower::schedule::Machine;
 use crate::lower::steps::{self, Report};
 use crate::program::Program;
 use burin_ir::graph::Graph;
+use burin_ir::loops::Kernel;
 
 /// The passes from an imported graph to one that can be lowered. Folding and simplifying come
 /// before expansion, while a node is still the op that the model names, and once more behind it.
@@ -19,6 +20,20 @@ pub const GRAPH_PASSES: &[Pass] = &[
     Pass { name: "cse", run: graph::cse::run },
     Pass { name: "dce", run: graph::dce::run },
 ];
+
+/// A pass over a kernel.
+#[derive(Clone, Copy)]
+pub struct KernelPass {
+    /// The name.
+    pub name: &'static str,
+    /// The pass.
+    pub run: fn(&mut Kernel),
+}
+
+/// The passes from a scheduled kernel to one that every target has instructions for: 16-bit floats
+/// become storage first, since functions are only expanded for wider ones.
+pub const KERNEL_PASSES: &[KernelPass] =
+    &[KernelPass { name: "legalise", run: legalise::run }, KernelPass { name: "math", run: math::run }];
 
 /// Runs the passes over a graph; `after` sees it after each one.
 pub fn optimise(graph: &mut Graph, after: &mut dyn FnMut(&str, &Graph)) -> Result<(), String> {
@@ -39,7 +54,9 @@ pub fn compile(
     optimise(graph, after)?;
     let (mut program, report) = steps::lower(graph, machine)?;
     for kernel in &mut program.kernels {
-        legalise::run(kernel);
+        for pass in KERNEL_PASSES {
+            (pass.run)(kernel);
+        }
     }
     Ok((program, report))
 }

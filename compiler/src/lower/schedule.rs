@@ -22,6 +22,14 @@ pub struct Machine {
     pub l2_bytes: i64,
 }
 
+impl Machine {
+    /// What is assumed of a core that has vectors of that width: the caches of a small server core
+    /// of the last years, so that code made on one machine does not differ from another's.
+    pub const fn with_vectors(vector_bits: u32, registers: u32) -> Machine {
+        Machine { vector_bits, registers, l1_bytes: 32 << 10, l2_bytes: 512 << 10 }
+    }
+}
+
 /// How a nest is run.
 #[derive(Clone, Debug)]
 pub struct Schedule {

@@ -4,6 +4,7 @@
 //! Within [`X86_LEVELS`] each level holds the features of the one before it.
 
 use super::NativeError;
+use crate::lower::schedule::Machine;
 use burin_runtime::abi::{arch, cpu};
 use burin_runtime::cpu::host_features;
 use cranelift_codegen::isa::{self, OwnedTargetIsa};
@@ -87,6 +88,12 @@ impl TargetSpec {
     /// This machine, with all that it can do.
     pub fn host() -> Result<TargetSpec, NativeError> {
         TargetSpec::new(None, Some(NATIVE))
+    }
+
+    /// What schedules are chosen for.
+    pub fn machine(&self) -> Machine {
+        let registers = if self.arch == arch::X86_64 { 16 } else { 32 };
+        Machine::with_vectors(self.vector_bits, registers)
     }
 
     /// A triple (`None`: this machine) and a level (`None`: the triple's default). An error names
