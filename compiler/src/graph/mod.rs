@@ -9,6 +9,7 @@ pub mod dce;
 pub mod expand;
 pub mod fold;
 pub mod fuse;
+pub mod pad;
 pub mod rewrite;
 pub mod simplify;
 #[cfg(test)]
@@ -45,6 +46,7 @@ pub const PASSES: &[Pass] = &[
     Pass { name: "cse", run: cse::run },
     Pass { name: "batchnorm", run: batchnorm::run },
     Pass { name: "expand", run: expand::run },
+    Pass { name: "pad", run: pad::run },
 ];
 
 impl Report {
