@@ -200,6 +200,13 @@ fn accesses(nest: &Nest, body: &Term, inner: Option<Symbol>) -> Vec<Access> {
     out
 }
 
+impl Contraction {
+    /// Whether neighbours along an axis share what is loaded (a window slides over it).
+    fn reuses(&self, axis: usize) -> bool {
+        self.loads.iter().any(|l| l.contiguous_along(axis) && l.along_reduction.as_ref().is_some_and(|s| *s == 1))
+    }
+}
+
 impl Access {
     fn depends_on(&self, axis: usize) -> bool {
         self.strides[axis].as_ref().is_none_or(|s| *s != 0)
@@ -214,7 +221,7 @@ impl Access {
 fn stream(nest: &Nest, vector: Option<usize>, s: &mut Schedule) {
     s.kind = "scalar";
     if let Some(v) = vector
-        && !prefers_own_variable(nest, v)
+        && !prefers_own_variable(nest, v, s.lanes)
     {
         s.vector = Some(v);
         let vectors = nest.axes[v].1.as_const().map_or(4, |n| n / s.lanes as i64);
@@ -235,7 +242,7 @@ fn has_reduction(nest: &Nest) -> bool {
 
 /// Whether a reduction that varies along the axis reads contiguously along its own variable and
 /// not along the axis: then vectors along its variable are the better ones.
-fn prefers_own_variable(nest: &Nest, axis: usize) -> bool {
+fn prefers_own_variable(nest: &Nest, axis: usize, lanes: u16) -> bool {
     let symbol = nest.axes[axis].0;
     let mut prefers = false;
     for store in &nest.stores {
@@ -244,10 +251,13 @@ fn prefers_own_variable(nest: &Nest, axis: usize) -> bool {
             if !free_symbols(t).contains(&symbol) {
                 return;
             }
-            let Some((inner, _)) = vars.last() else { return };
+            let Some((inner, extent)) = vars.last() else { return };
             let all = accesses(nest, body, Some(*inner));
             let along_axis = all.iter().all(|a| !a.depends_on(axis) || a.contiguous_along(axis));
-            let along_own = all.iter().any(|a| a.along_reduction.as_ref().is_some_and(|s| *s == 1));
+            let stride = |a: &Access| a.along_reduction.as_ref().and_then(Expr::as_const);
+            let along_own = all.iter().all(|a| matches!(stride(a), Some(0 | 1)))
+                && all.iter().any(|a| stride(a) == Some(1))
+                && typical(extent) >= 2 * lanes as i64;
             prefers |= !along_axis && along_own && can_vectorise(body, *inner);
         });
     }
@@ -255,7 +265,7 @@ fn prefers_own_variable(nest: &Nest, axis: usize) -> bool {
 }
 
 fn contract(nest: &Nest, machine: &Machine, c: &Contraction, vector: Option<usize>, s: &mut Schedule) {
-    let Some(v) = vector.filter(|v| !prefers_own_variable(nest, *v)) else {
+    let Some(v) = vector.filter(|v| !prefers_own_variable(nest, *v, s.lanes)) else {
         return dot(nest, c, s);
     };
     s.vector = Some(v);
@@ -266,7 +276,7 @@ fn contract(nest: &Nest, machine: &Machine, c: &Contraction, vector: Option<usiz
     let columns = typical(&nest.axes[v].1);
     let Some(row) = row else {
         let vectors = (columns / s.lanes as i64).max(1);
-        s.tile[v] = vectors.min((machine.registers as i64 / 4).max(1)).min(4);
+        s.tile[v] = vectors.min(machine.registers as i64 / 2).min(if c.reuses(v) { 4 } else { 8 });
         s.kind = "window";
         return;
     };

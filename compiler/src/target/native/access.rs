@@ -10,7 +10,7 @@ use super::value::{self, Parts, Value, chunk_type, scalar_type};
 use burin_ir::loops::{Buf, ValType};
 use burin_ir::{DType, Expr};
 use cranelift_codegen::ir::condcodes::IntCC;
-use cranelift_codegen::ir::{self, InstBuilder};
+use cranelift_codegen::ir::{self, InstBuilder, MemFlagsData};
 
 /// Where an access goes: a buffer with its pointer, and the elements.
 pub struct Place<'a> {
@@ -22,6 +22,8 @@ pub struct Place<'a> {
     pub index: &'a Expr,
     /// Elements between lanes.
     pub stride: &'a Expr,
+    /// How the access is done.
+    pub flags: MemFlagsData,
 }
 
 /// An address in code, with a constant offset.
@@ -46,38 +48,38 @@ impl Emit<'_, '_> {
         let vector_bits = self.target.vector_bits;
         let first = self.address(scope, at, ty.dtype, 0)?;
         if ty.lanes == 1 {
-            let v = self.load_scalar(ty.dtype, first);
+            let v = self.load_scalar(ty.dtype, first, at.flags);
             return Ok(Value::scalar(ty.dtype, v));
         }
         match at.stride.as_const() {
             Some(0) => {
-                let v = self.load_scalar(ty.dtype, first);
+                let v = self.load_scalar(ty.dtype, first, at.flags);
                 Ok(Value::splat(self.b, ty, ty.dtype.bits(), v, vector_bits))
             }
-            Some(1) => Ok(self.load_contiguous(ty, first)),
+            Some(1) => Ok(self.load_contiguous(ty, first, at.flags)),
             _ => {
                 let mut lanes = Vec::with_capacity(ty.lanes as usize);
                 for l in 0..ty.lanes as usize {
                     let address = self.address(scope, at, ty.dtype, l)?;
-                    lanes.push(self.load_scalar(ty.dtype, address));
+                    lanes.push(self.load_scalar(ty.dtype, address, at.flags));
                 }
                 Ok(Value::from_lanes(self.b, ty, ty.dtype.bits(), &lanes, vector_bits))
             }
         }
     }
 
-    fn load_scalar(&mut self, dtype: DType, (base, offset): Address) -> ir::Value {
-        let v = self.b.ins().load(scalar_type(dtype), memory(), base, offset);
+    fn load_scalar(&mut self, dtype: DType, (base, offset): Address, flags: MemFlagsData) -> ir::Value {
+        let v = self.b.ins().load(scalar_type(dtype), flags, base, offset);
         if dtype == DType::Bool { self.b.ins().icmp_imm_s(IntCC::NotEqual, v, 0) } else { v }
     }
 
-    fn load_contiguous(&mut self, ty: ValType, (base, offset): Address) -> Value {
+    fn load_contiguous(&mut self, ty: ValType, (base, offset): Address, flags: MemFlagsData) -> Value {
         let bits = ty.dtype.bits();
         let (chunks, rest) = value::split(ty.lanes as u32, bits, self.target.vector_bits);
         let chunk = chunk_type(ty.dtype, bits);
         let mut parts = Parts::new();
         for i in 0..chunks {
-            let v = self.b.ins().load(chunk, memory(), base, offset + i as i32 * 16);
+            let v = self.b.ins().load(chunk, flags, base, offset + i as i32 * 16);
             parts.push(if ty.dtype == DType::Bool {
                 let zero = value::constant(self.b, chunk, 0);
                 self.b.ins().icmp(IntCC::NotEqual, v, zero)
@@ -87,7 +89,7 @@ impl Emit<'_, '_> {
         }
         for i in 0..rest {
             let at = offset + (chunks * 16 + i * ty.dtype.bytes()) as i32;
-            parts.push(self.load_scalar(ty.dtype, (base, at)));
+            parts.push(self.load_scalar(ty.dtype, (base, at), flags));
         }
         Value { ty, bits, parts, uniform: None }
     }
@@ -100,7 +102,7 @@ impl Emit<'_, '_> {
         for index in indices.lanes(self.b, vector_bits) {
             let bytes = self.b.ins().ishl_imm_s(index, dtype.bytes().trailing_zeros() as i64);
             let address = self.b.ins().iadd(start, bytes);
-            lanes.push(self.load_scalar(dtype, (address, 0)));
+            lanes.push(self.load_scalar(dtype, (address, 0), memory()));
         }
         if ty.lanes == 1 {
             return Value::scalar(dtype, lanes[0]);

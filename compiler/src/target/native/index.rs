@@ -54,6 +54,11 @@ impl Scope {
         e.bounds(&|s| self.symbols.get(&s).map_or(Range::ALL, |b| b.range))
     }
 
+    /// How many loops the expression's innermost symbol is inside of.
+    pub fn depth_of(&self, e: &Expr) -> usize {
+        e.terms().iter().flat_map(|(atoms, _)| atoms).map(|a| self.depth(a)).max().unwrap_or(0)
+    }
+
     fn depth(&self, atom: &Atom) -> usize {
         let of = |e: &Expr| e.terms().iter().flat_map(|(a, _)| a).map(|a| self.depth(a)).max().unwrap_or(0);
         match atom {

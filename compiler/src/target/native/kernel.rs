@@ -21,7 +21,7 @@ use burin_ir::expr::{Expr, Range};
 use burin_ir::loops::{Access, Block, Buf, Kernel, Loop, LoopKind, Op, Stmt, Val, ValType, Yield};
 use burin_ir::{DType, Symbol};
 use cranelift_codegen::ir::condcodes::IntCC;
-use cranelift_codegen::ir::{self, BlockArg, InstBuilder, types};
+use cranelift_codegen::ir::{self, BlockArg, InstBuilder, MemFlagsData, types};
 use cranelift_entity::{EntityRef, SecondaryMap};
 use cranelift_frontend::FunctionBuilder;
 
@@ -158,11 +158,24 @@ impl Generator<'_, '_> {
             Stmt::If { cond, then, otherwise, yields } => self.branch(cond, then, otherwise, yields)?,
             Stmt::Store { buffer, index, stride, value } => {
                 let value = self.value(*value)?;
-                let at = Place { buffer: *buffer, start: self.start(*buffer), index, stride };
+                let at = Place { buffer: *buffer, start: self.start(*buffer), index, stride, flags: memory() };
                 self.emit.store(&mut self.scope, &at, &value)?;
             }
         }
         Ok(())
+    }
+
+    /// A load from a buffer that is only read may be placed where its value is first needed, which
+    /// keeps registers free and lets it become an instruction's operand. It must not leave the
+    /// guard of a loop or conditional under which it is valid: an index that changes with the
+    /// innermost loop cannot.
+    fn load_flags(&self, buffer: Buf, index: &Expr) -> MemFlagsData {
+        let read_only = self.kernel.buffers[buffer].access == Access::Read;
+        if read_only && self.depth > 0 && self.scope.depth_of(index) == self.depth {
+            memory().with_readonly().with_can_move()
+        } else {
+            memory()
+        }
     }
 
     fn start(&self, buffer: Buf) -> ir::Value {
@@ -196,7 +209,8 @@ impl Generator<'_, '_> {
                 Value::splat(self.emit.b, ty, ty.dtype.bits(), scalar, vector_bits)
             }
             Op::Load { buffer, index, stride } => {
-                let at = Place { buffer: *buffer, start: self.start(*buffer), index, stride };
+                let flags = self.load_flags(*buffer, index);
+                let at = Place { buffer: *buffer, start: self.start(*buffer), index, stride, flags };
                 self.emit.load(&mut self.scope, &at, ty)?
             }
             Op::Gather(buffer, indices) => {
