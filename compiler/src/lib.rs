@@ -1,6 +1,7 @@
 //! Imports, optimises and compiles graphs to native code.
 
 pub mod artifact;
+pub mod driver;
 pub mod graph;
 pub mod import;
 pub mod loops;

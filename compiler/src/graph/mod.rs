@@ -4,6 +4,7 @@
 //! grows linearly with the graph (with a logarithm at most).
 
 pub mod batchnorm;
+pub mod bind;
 pub mod cse;
 pub mod dce;
 pub mod expand;

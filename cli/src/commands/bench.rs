@@ -1,0 +1,278 @@
+//! `burin bench`: how fast a model is, kernel by kernel, compiled and interpreted.
+
+use crate::backend::{Backend, Runner};
+use crate::failure::Failure;
+use crate::inputs::{Inputs, SEED};
+use crate::model;
+use crate::statistics::{self, Times};
+use crate::table::{Align, table};
+use crate::terminal::{self, Progress, duration, significant};
+use burin_compiler::lower::steps;
+use burin_compiler::pipeline;
+use burin_compiler::program::Program;
+use burin_compiler::target::native::levels::TargetSpec;
+use burin_ir::Symbol;
+use burin_ir::graph::Graph;
+use serde::Serialize;
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::time::Instant;
+
+/// Measure how fast a model is
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    /// An ONNX file, or a graph in text form
+    model: PathBuf,
+    /// Which backends to measure
+    #[arg(long, value_delimiter = ',', default_value = "jit")]
+    backend: Vec<Backend>,
+    /// Threads; 0: one for each CPU
+    #[arg(long, default_value_t = 1)]
+    threads: usize,
+    /// Runs at most (the evaluator, being slow, may do with fewer)
+    #[arg(long, default_value_t = 1000)]
+    runs: usize,
+    /// Seconds after which no further run is started
+    #[arg(long, default_value_t = 2.0)]
+    seconds: f64,
+    /// A tensor for an input; random ones otherwise
+    #[arg(short, long = "input", value_name = "NAME=FILE", value_parser = model::parse_input)]
+    inputs: Vec<(String, PathBuf)>,
+    /// Seed of random inputs
+    #[arg(long, default_value_t = SEED)]
+    seed: u64,
+    /// Size of a dimension of random inputs (1 where none is given)
+    #[arg(long = "dim", value_name = "NAME=N", value_parser = model::parse_dim)]
+    dims: Vec<(String, i64)>,
+    /// One JSON object a line for each backend
+    #[arg(long)]
+    json: bool,
+}
+
+/// Slower runs are not warmed up for.
+const SLOW_SECONDS: f64 = 0.5;
+/// Runs with a clock around each step.
+const TRACED_RUNS: usize = 5;
+/// Kernels that the table shows.
+const KERNELS: usize = 15;
+
+/// What was measured of a backend.
+#[derive(Serialize)]
+struct Measured {
+    model: String,
+    backend: String,
+    threads: usize,
+    runs: usize,
+    median_ms: f64,
+    min_ms: f64,
+    p95_ms: f64,
+    gflops: f64,
+    load_ms: f64,
+}
+
+/// Runs the command.
+pub(crate) fn run(args: &Args) -> Result<(), Failure> {
+    if args.runs == 0 {
+        return Err("--runs: found 0, expected at least 1".to_owned().into());
+    }
+    let graph = model::load(&args.model, &[])?;
+    let inputs = Inputs::new(&graph, &args.inputs, &args.dims, args.seed)?;
+    if inputs.random && !args.json {
+        eprintln!("{}", inputs.note(&graph, args.seed));
+    }
+    let progress = Progress::start("compiling");
+    let mut rows = Vec::new();
+    let mut kernels = String::new();
+    for backend in &args.backend {
+        let (measured, table) =
+            measure(args, &graph, &inputs, *backend, &progress).map_err(|e| e.of(args.model.display()))?;
+        kernels.push_str(&table);
+        rows.push(measured);
+    }
+    drop(progress);
+    if args.json {
+        let line = |m: &Measured| serde_json::to_string(m).map_err(|e| Failure::Bug(e.to_string()));
+        let lines: Vec<String> = rows.iter().map(line).collect::<Result<_, _>>()?;
+        return terminal::print(&format!("{}\n", lines.join("\n")));
+    }
+    terminal::print(&format!("{}{kernels}", comparison(&rows)))
+}
+
+fn measure(
+    args: &Args,
+    graph: &Graph,
+    inputs: &Inputs,
+    backend: Backend,
+    progress: &Progress,
+) -> Result<(Measured, String), Failure> {
+    progress.stage(format!("{backend}: compiling"));
+    let start = Instant::now();
+    let mut runner = Runner::new(graph.clone(), backend, args.threads)?;
+    let load = start.elapsed().as_secs_f64();
+    progress.stage(format!("{backend}: running"));
+    let (times, table) = match &mut runner {
+        Runner::Native(native) => {
+            let warm = native.time(&inputs.tensors, &inputs.dims, &mut |s| s.is_empty())?;
+            if warm[0] < SLOW_SECONDS {
+                native.time(&inputs.tensors, &inputs.dims, &mut |s| {
+                    s.iter().sum::<f64>() < 0.1 && s.len() < 100
+                })?;
+            }
+            let times = native.time(&inputs.tensors, &inputs.dims, &mut |s| go_on(args, s))?;
+            (times, per_kernel(&mut runner, inputs)?)
+        }
+        Runner::Interp(_) => {
+            let mut times = Vec::new();
+            while go_on(args, &times) {
+                let start = Instant::now();
+                runner.run(&inputs.tensors, &inputs.dims, None)?;
+                times.push(start.elapsed().as_secs_f64());
+            }
+            (times, String::new())
+        }
+    };
+    let flops = match runner.native() {
+        Some(native) => flops(&native.compiled.program, &inputs.dims),
+        None => interpreted_flops(graph, inputs)?,
+    };
+    let times = Times::new(times);
+    let ms = 1e3;
+    let measured = Measured {
+        model: model::title(&args.model),
+        backend: backend.to_string(),
+        threads: if backend == Backend::Interp { 1 } else { threads(args.threads) },
+        runs: times.runs(),
+        median_ms: times.median() * ms,
+        min_ms: times.min() * ms,
+        p95_ms: times.percentile(95) * ms,
+        gflops: flops as f64 / times.median() / 1e9,
+        load_ms: load * ms,
+    };
+    Ok((measured, table))
+}
+
+fn go_on(args: &Args, seconds: &[f64]) -> bool {
+    seconds.is_empty() || (seconds.len() < args.runs && seconds.iter().sum::<f64>() < args.seconds)
+}
+
+fn threads(asked: usize) -> usize {
+    if asked == 0 { std::thread::available_parallelism().map_or(1, |n| n.get()) } else { asked }
+}
+
+fn flops(program: &Program, dims: &HashMap<Symbol, i64>) -> u64 {
+    statistics::total(program, &statistics::symbols(program, dims), |s| &s.flops)
+}
+
+/// What the compiled program would do: rates of both backends then compare as their times do.
+fn interpreted_flops(graph: &Graph, inputs: &Inputs) -> Result<u64, Failure> {
+    let mut graph = graph.clone();
+    pipeline::optimise(&mut graph, &mut |_, _| ())?;
+    let (program, _) = steps::lower(&graph, &TargetSpec::host()?.machine())?;
+    Ok(flops(&program, &inputs.dims))
+}
+
+fn comparison(rows: &[Measured]) -> String {
+    use Align::{Left, Right};
+    let slowest = rows.iter().map(|r| r.median_ms).fold(0.0, f64::max);
+    let mut columns = vec![
+        ("model", Left),
+        ("backend", Left),
+        ("threads", Right),
+        ("runs", Right),
+        ("median", Right),
+        ("min", Right),
+        ("p95", Right),
+        ("GFLOP/s", Right),
+        ("load", Right),
+    ];
+    if rows.len() > 1 {
+        columns.push(("speed", Right));
+    }
+    let row = |r: &Measured| {
+        let time = |ms: f64| duration(ms / 1e3);
+        let mut cells = vec![
+            r.model.clone(),
+            r.backend.clone(),
+            r.threads.to_string(),
+            r.runs.to_string(),
+            time(r.median_ms),
+            time(r.min_ms),
+            time(r.p95_ms),
+            significant(r.gflops),
+            time(r.load_ms),
+        ];
+        if rows.len() > 1 {
+            cells.push(format!("{}x", significant(slowest / r.median_ms)));
+        }
+        cells
+    };
+    table(&columns, rows.iter().map(row))
+}
+
+/// A kernel's share of a run.
+#[derive(Clone, Default)]
+struct Share {
+    calls: usize,
+    seconds: f64,
+    flops: u64,
+    node: String,
+}
+
+/// Runs a few times with a clock around each step; a table of the kernels that take longest.
+fn per_kernel(runner: &mut Runner, inputs: &Inputs) -> Result<String, Failure> {
+    let steps = runner.native().map_or(0, |n| n.compiled.program.steps.len());
+    let mut best = vec![f64::INFINITY; steps];
+    for _ in 0..TRACED_RUNS {
+        let mut began = Instant::now();
+        let mut clock = |step: u32, done: bool| match done {
+            false => began = Instant::now(),
+            true => {
+                if let Some(b) = best.get_mut(step as usize) {
+                    *b = b.min(began.elapsed().as_secs_f64());
+                }
+            }
+        };
+        runner.run(&inputs.tensors, &inputs.dims, Some(&mut clock))?;
+    }
+    let Some(native) = runner.native() else { return Ok(String::new()) };
+    let program = &native.compiled.program;
+    let symbols = statistics::symbols(program, &inputs.dims);
+    let mut shares: HashMap<usize, Share> = HashMap::new();
+    for (step, seconds) in program.steps.iter().zip(best).filter(|(_, s)| s.is_finite()) {
+        let share = shares.entry(step.kernel).or_default();
+        share.calls += 1;
+        share.seconds += seconds;
+        share.flops += statistics::value(&step.flops, &symbols);
+        if share.node.is_empty() {
+            share.node.clone_from(&program.nodes[step.node]);
+        }
+    }
+    let total: f64 = shares.values().map(|s| s.seconds).sum();
+    let mut rows: Vec<(usize, Share)> = shares.into_iter().collect();
+    rows.sort_by(|(a, x), (b, y)| y.seconds.total_cmp(&x.seconds).then(a.cmp(b)));
+    let row = |(kernel, s): &(usize, Share)| {
+        vec![
+            program.kernels[*kernel].name.clone(),
+            s.calls.to_string(),
+            duration(s.seconds),
+            format!("{:.1}%", 100.0 * s.seconds / total),
+            significant(s.flops as f64 / s.seconds / 1e9),
+            s.node.clone(),
+        ]
+    };
+    use Align::{Left, Right};
+    let columns = [
+        ("kernel", Left),
+        ("calls", Right),
+        ("time", Right),
+        ("share", Right),
+        ("GFLOP/s", Right),
+        ("first node", Left),
+    ];
+    let mut text = format!("\n{}", table(&columns, rows.iter().take(KERNELS).map(row)));
+    if rows.len() > KERNELS {
+        let rest: f64 = rows[KERNELS..].iter().map(|(_, s)| s.seconds).sum();
+        text.push_str(&format!("and {} more kernels, {} in all\n", rows.len() - KERNELS, duration(rest)));
+    }
+    Ok(text)
+}

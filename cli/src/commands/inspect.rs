@@ -1,0 +1,251 @@
+//! `burin inspect`: what becomes of a model, known before it ever runs.
+
+use crate::failure::Failure;
+use crate::model;
+use crate::statistics;
+use crate::table::{Align, facts, table};
+use crate::terminal::{self, bytes, count};
+use burin_compiler::lower::steps::Report;
+use burin_compiler::memory::TYPICAL_DIM;
+use burin_compiler::pipeline;
+use burin_compiler::program::Program;
+use burin_compiler::target::native::levels::TargetSpec;
+use burin_ir::Symbol;
+use burin_ir::graph::Graph;
+use serde::Serialize;
+use std::collections::{BTreeMap, HashMap};
+use std::path::PathBuf;
+
+/// Show what becomes of a model: nodes, kernels, memory, work
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    /// An ONNX file, or a graph in text form
+    model: PathBuf,
+    /// Everything as one JSON object
+    #[arg(long)]
+    json: bool,
+    /// Print the graph after a pass instead ("import": before all passes)
+    #[arg(long, value_name = "PASS")]
+    dump_after: Option<String>,
+    /// Print the kernels' loops instead
+    #[arg(long, conflicts_with = "json")]
+    kernels: bool,
+    /// Give a symbolic dimension of the inputs a fixed size
+    #[arg(long = "dim", value_name = "NAME=N", value_parser = model::parse_dim)]
+    dims: Vec<(String, i64)>,
+    /// The machine and system to compile for [default: this one]
+    #[arg(long, value_name = "TRIPLE")]
+    target: Option<String>,
+    /// The CPU level [default: native on this machine]
+    #[arg(long, value_name = "LEVEL")]
+    cpu: Option<String>,
+}
+
+/// The name of the state before all passes.
+const IMPORT: &str = "import";
+
+#[derive(Serialize)]
+struct Inspection {
+    model: String,
+    inputs: Vec<Port>,
+    outputs: Vec<Port>,
+    dims: Vec<String>,
+    nodes: usize,
+    ops: BTreeMap<&'static str, usize>,
+    values: Vec<Node>,
+    groups: Vec<Group>,
+    declined: Vec<Declined>,
+    kernels: usize,
+    memory: Memory,
+    flops: u64,
+    bytes_moved: u64,
+    weights: usize,
+    weight_bytes: u64,
+    /// The sizes that symbolic dimensions are taken to have in all figures.
+    at: BTreeMap<String, i64>,
+}
+
+#[derive(Serialize)]
+struct Port {
+    name: String,
+    r#type: String,
+}
+
+/// A node of the model, with its results' types.
+#[derive(Serialize)]
+struct Node {
+    node: String,
+    types: Vec<String>,
+}
+
+#[derive(Serialize)]
+struct Group {
+    kernel: String,
+    schedule: &'static str,
+    nodes: Vec<String>,
+    flops: u64,
+    bytes: u64,
+}
+
+#[derive(Serialize)]
+struct Declined {
+    node: String,
+    reason: &'static str,
+}
+
+#[derive(Serialize)]
+struct Memory {
+    arena_bytes: i64,
+    live_bound_bytes: i64,
+    ratio: f64,
+    scratch_bytes_per_worker: u64,
+}
+
+/// Runs the command.
+pub(crate) fn run(args: &Args) -> Result<(), Failure> {
+    let mut graph = model::load(&args.model, &args.dims)?;
+    let of_model = |e: String| Failure::Input(format!("{}: {e}", args.model.display()));
+    let level = args.cpu.as_deref().or(args.target.is_none().then_some("native"));
+    let target = TargetSpec::new(args.target.as_deref(), level)?;
+    if let Some(wanted) = &args.dump_after {
+        return dump(graph, wanted, args).and_then(|text| terminal::print(&text));
+    }
+    let imported = graph.clone();
+    let (program, report) =
+        pipeline::compile(&mut graph, &target.machine(), &mut |_, _| ()).map_err(of_model)?;
+    if args.kernels {
+        let all: String = program.kernels.iter().map(|k| format!("{k}\n")).collect();
+        return terminal::print(&all);
+    }
+    let found = inspection(args, &imported, &program, report);
+    if args.json {
+        let text = serde_json::to_string_pretty(&found).map_err(|e| Failure::Bug(e.to_string()))?;
+        return terminal::print(&format!("{text}\n"));
+    }
+    terminal::print(&show(&found))
+}
+
+/// The graph's text after a pass.
+fn dump(mut graph: Graph, wanted: &str, args: &Args) -> Result<String, Failure> {
+    let names: Vec<&str> =
+        [IMPORT].into_iter().chain(pipeline::GRAPH_PASSES.iter().map(|p| p.name)).collect();
+    if !names.contains(&wanted) {
+        let all = names.join(", ");
+        return Err(format!("--dump-after: found \"{wanted}\", expected one of: {all}").into());
+    }
+    if wanted == IMPORT {
+        return Ok(graph.to_string());
+    }
+    let mut text = None;
+    let mut keep = |pass: &str, g: &Graph| {
+        if pass == wanted {
+            text = Some(g.to_string());
+        }
+    };
+    let result = pipeline::optimise(&mut graph, &mut keep);
+    match (text, result) {
+        (Some(text), _) => Ok(text),
+        (None, Err(e)) => Err(format!("{}: {e}", args.model.display()).into()),
+        (None, Ok(())) => Err(Failure::Bug(format!("the pass {wanted} did not run"))),
+    }
+}
+
+fn inspection(args: &Args, imported: &Graph, program: &Program, report: Report) -> Inspection {
+    let dims: HashMap<Symbol, i64> = program.dims.iter().map(|d| (*d, TYPICAL_DIM)).collect();
+    let symbols = statistics::symbols(program, &dims);
+    let port = |p: &burin_compiler::program::Port| Port { name: p.name.clone(), r#type: p.ty.to_string() };
+    let mut ops = BTreeMap::new();
+    let mut values = Vec::new();
+    for n in &imported.regions[imported.body].nodes {
+        let data = &imported.nodes[*n];
+        *ops.entry(data.op.name).or_insert(0) += 1;
+        let types = data.outputs.iter().map(|v| imported.values[*v].ty.to_string()).collect();
+        values.push(Node { node: imported.describe(*n), types });
+    }
+    let group = |(g, s): (burin_compiler::lower::steps::Group, &burin_compiler::program::Step)| Group {
+        kernel: g.kernel,
+        schedule: g.kind,
+        nodes: g.nodes,
+        flops: statistics::value(&s.flops, &symbols),
+        bytes: statistics::value(&s.bytes, &symbols),
+    };
+    let (arena, bound) = report.arena;
+    Inspection {
+        model: model::title(&args.model),
+        inputs: program.inputs.iter().map(port).collect(),
+        outputs: program.outputs.iter().map(port).collect(),
+        dims: program.dims.iter().map(|d| d.to_string()).collect(),
+        nodes: values.len(),
+        ops,
+        values,
+        groups: report.groups.into_iter().zip(&program.steps).map(group).collect(),
+        declined: report.declined.into_iter().map(|(node, reason)| Declined { node, reason }).collect(),
+        kernels: program.kernels.len(),
+        memory: Memory {
+            arena_bytes: arena,
+            live_bound_bytes: bound,
+            ratio: if bound == 0 { 1.0 } else { arena as f64 / bound as f64 },
+            scratch_bytes_per_worker: statistics::value(&program.scratch_bytes, &symbols),
+        },
+        flops: statistics::total(program, &symbols, |s| &s.flops),
+        bytes_moved: statistics::total(program, &symbols, |s| &s.bytes),
+        weights: program.weights.len(),
+        weight_bytes: program.weight_bytes,
+        at: dims.iter().map(|(s, n)| (s.to_string(), *n)).collect(),
+    }
+}
+
+fn show(i: &Inspection) -> String {
+    use Align::{Left, Right};
+    let ports =
+        |all: &[Port]| all.iter().map(|p| format!("{}: {}", p.name, p.r#type)).collect::<Vec<_>>().join(", ");
+    let ops: Vec<String> = i.ops.iter().map(|(op, n)| format!("{op} {n}")).collect();
+    let mut text = String::from("Nodes\n");
+    let node = |n: &Node| vec![format!("  {}", n.node), n.types.join(", ")];
+    text.push_str(&table(&[("  node", Left), ("type", Left)], i.values.iter().map(node)));
+    text.push_str("\nKernel calls\n");
+    let group = |g: &Group| {
+        vec![
+            format!("  {}", g.kernel),
+            g.schedule.into(),
+            count(g.flops as f64),
+            bytes(g.bytes),
+            g.nodes.join(" + "),
+        ]
+    };
+    let columns =
+        [("  kernel", Left), ("schedule", Left), ("FLOPs", Right), ("moved", Right), ("nodes", Left)];
+    text.push_str(&table(&columns, i.groups.iter().map(group)));
+    if !i.declined.is_empty() {
+        text.push_str("\nNot fused\n");
+        let row = |d: &Declined| vec![format!("  {}", d.node), d.reason.to_owned()];
+        text.push_str(&table(&[("  node", Left), ("reason", Left)], i.declined.iter().map(row)));
+    }
+    let at = match i.at.len() {
+        0 => String::new(),
+        _ => {
+            let all: Vec<String> = i.at.iter().map(|(d, n)| format!("{d}={n}")).collect();
+            format!(" at {}", all.join(", "))
+        }
+    };
+    let memory = format!(
+        "{} for at most {} alive at once (ratio {:.3}){at}",
+        bytes(i.memory.arena_bytes.max(0) as u64),
+        bytes(i.memory.live_bound_bytes.max(0) as u64),
+        i.memory.ratio
+    );
+    let rows = [
+        ("model", i.model.clone()),
+        ("inputs", ports(&i.inputs)),
+        ("outputs", ports(&i.outputs)),
+        ("nodes", format!("{} ({})", i.nodes, ops.join(", "))),
+        ("kernels", format!("{} calls of {} kernels", i.groups.len(), i.kernels)),
+        ("arena", memory),
+        ("scratch", format!("{} for each worker", bytes(i.memory.scratch_bytes_per_worker))),
+        ("FLOPs", format!("{}{at}", count(i.flops as f64))),
+        ("moved", format!("{}{at}", bytes(i.bytes_moved))),
+        ("weights", format!("{} in {} tensors", bytes(i.weight_bytes), i.weights)),
+    ];
+    text.push_str(&format!("\nSummary\n{}", facts(&rows)));
+    text
+}

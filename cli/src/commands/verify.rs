@@ -1,0 +1,260 @@
+//! `burin verify`: recorded cases, run and compared.
+//!
+//! Every case counts as passed, failed or skipped. A case is skipped only where it has nothing to
+//! compare with; a model that cannot be read, compiled or run is a failure.
+
+use crate::backend::{Backend, Runner};
+use crate::failure::{Failure, panic_message};
+use crate::terminal::{self, Progress};
+use burin_compiler::graph::bind;
+use burin_compiler::verify_case::{Case, DataSet};
+use burin_ir::Tensor;
+use burin_ir::compare::{Bound, compare};
+use burin_ir::graph::Graph;
+use burin_ir::graph::eval::bind_dims;
+use serde::Serialize;
+use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+/// Run recorded cases (folders in the ONNX test layout) and compare
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    /// Cases, or folders of cases
+    #[arg(required = true, value_name = "DIR")]
+    dirs: Vec<PathBuf>,
+    /// How the models are run
+    #[arg(long, default_value = "jit")]
+    backend: Backend,
+    /// Threads; 0: one for each CPU
+    #[arg(long, default_value_t = 1)]
+    threads: usize,
+    /// One JSON object a line for each case, and one with the counts
+    #[arg(long)]
+    json: bool,
+}
+
+/// Larger inputs are data, not parameters.
+const MAX_PARAMETER: usize = 1024;
+/// How deep folders of cases are searched.
+const MAX_DEPTH: usize = 4;
+
+/// What came of a case.
+enum Outcome {
+    Passed {
+        fixed: Vec<String>,
+    },
+    Failed(String),
+    Skipped(String),
+    /// It showed a mistake of our own.
+    Bug(String),
+}
+
+#[derive(Serialize)]
+struct Line<'a> {
+    case: String,
+    backend: String,
+    status: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<&'a str>,
+    #[serde(skip_serializing_if = "<[String]>::is_empty")]
+    inputs_fixed: &'a [String],
+    seconds: f64,
+}
+
+#[derive(Default, Serialize)]
+struct Counts {
+    passed: usize,
+    failed: usize,
+    skipped: usize,
+    /// Passed only with parameters known at compile time.
+    with_fixed_inputs: usize,
+    #[serde(skip)]
+    bugs: usize,
+    skip_reasons: BTreeMap<String, usize>,
+}
+
+/// Runs the command.
+pub(crate) fn run(args: &Args) -> Result<(), Failure> {
+    let mut cases = Vec::new();
+    for dir in &args.dirs {
+        let before = cases.len();
+        find(dir, MAX_DEPTH, &mut cases)?;
+        if cases.len() == before {
+            return Err(format!("{}: found no folder with a model.onnx in it", dir.display()).into());
+        }
+    }
+    let mut counts = Counts::default();
+    let progress = Progress::start("verifying");
+    for (i, folder) in cases.iter().enumerate() {
+        progress.stage(format!("{}/{} {}", i + 1, cases.len(), folder.display()));
+        let start = Instant::now();
+        let outcome = catch_unwind(AssertUnwindSafe(|| check(folder, args)))
+            .unwrap_or_else(|panic| Outcome::Bug(panic_message(&*panic)));
+        let line = counts.note(folder, &outcome, args, start.elapsed().as_secs_f64())?;
+        if !line.is_empty() {
+            progress.clear_for(|| terminal::print(&line))?;
+        }
+    }
+    drop(progress);
+    terminal::print(&counts.last(args)?)?;
+    match (counts.bugs, counts.failed) {
+        (0, 0) => Ok(()),
+        (0, _) => Err(Failure::Wrong),
+        (n, _) => Err(Failure::Bug(format!("{n} of the failures are panics or errors of the compiler"))),
+    }
+}
+
+/// The folders with a model in or below a folder, in the order of their names.
+fn find(dir: &Path, depth: usize, out: &mut Vec<PathBuf>) -> Result<(), Failure> {
+    let fail = |e: std::io::Error| Failure::Input(format!("{}: {e}", dir.display()));
+    if dir.join("model.onnx").is_file() {
+        out.push(dir.to_owned());
+        return Ok(());
+    }
+    let mut below = Vec::new();
+    for entry in dir.read_dir().map_err(fail)? {
+        let path = entry.map_err(fail)?.path();
+        if path.is_dir() {
+            below.push(path);
+        }
+    }
+    below.sort();
+    if depth > 0 {
+        below.iter().try_for_each(|d| find(d, depth - 1, out))?;
+    }
+    Ok(())
+}
+
+fn check(folder: &Path, args: &Args) -> Outcome {
+    let case = match Case::open(folder) {
+        Ok(case) => case,
+        Err(e) => return Outcome::Failed(e.to_string()),
+    };
+    if case.data_sets.is_empty() {
+        return Outcome::Skipped("no data set".to_owned());
+    }
+    match check_case(&case, args) {
+        Ok(fixed) => Outcome::Passed { fixed },
+        Err(Failure::Bug(m)) => Outcome::Bug(m),
+        Err(e) => Outcome::Failed(e.message().to_owned()),
+    }
+}
+
+/// Runs all data sets; the names of inputs whose contents had to be known at compile time.
+fn check_case(case: &Case, args: &Args) -> Result<Vec<String>, Failure> {
+    let graph = case.import()?;
+    let mut general: Option<Result<Runner, Failure>> = None;
+    let mut fixed = Vec::new();
+    for set in &case.data_sets {
+        let data = DataSet::read(set, &graph)?;
+        let dims = bind_dims(&graph, &data.inputs).map_err(|e| e.to_string())?;
+        let runner = general.get_or_insert_with(|| Runner::new(graph.clone(), args.backend, args.threads));
+        let found = match runner {
+            Ok(runner) => runner.run(&data.inputs, &dims, None)?,
+            Err(_) => {
+                let parameters = parameters(&graph, &data.inputs);
+                let Some(mut runner) = fixed_runner(&graph, &parameters, args) else {
+                    return Err(general.and_then(Result::err).unwrap_or(Failure::Wrong));
+                };
+                fixed =
+                    parameters.iter().map(|(i, _)| graph.values[graph.inputs()[*i]].name.clone()).collect();
+                runner.run(&data.inputs, &dims, None)?
+            }
+        };
+        let bound = Bound::Close { rtol: case.rtol, atol: case.atol };
+        for (i, (f, e)) in found.iter().zip(&data.outputs).enumerate() {
+            let name = &graph.output_names[i];
+            let report = compare(f, e, &bound).map_err(|e| format!("output \"{name}\": {e}"))?;
+            if !report.ok() {
+                return Err(format!("output \"{name}\": {report}").into());
+            }
+        }
+    }
+    Ok(fixed)
+}
+
+/// Inputs that may be parameters (axes, a shape) rather than data: small ones of integers or bools.
+fn parameters(graph: &Graph, inputs: &[Tensor]) -> Vec<(usize, Tensor)> {
+    let small = |(_, t): &(usize, &Tensor)| !t.dtype().is_float() && t.len() <= MAX_PARAMETER;
+    let all = inputs.iter().enumerate().filter(small).map(|(i, t)| (i, t.clone())).collect::<Vec<_>>();
+    debug_assert!(all.len() <= graph.inputs().len());
+    all
+}
+
+/// A runner of the graph with parameters known; `None` where that does not help.
+fn fixed_runner(graph: &Graph, parameters: &[(usize, Tensor)], args: &Args) -> Option<Runner> {
+    if parameters.is_empty() {
+        return None;
+    }
+    let mut graph = graph.clone();
+    bind::contents(&mut graph, parameters).ok()?;
+    Runner::new(graph, args.backend, args.threads).ok()
+}
+
+impl Counts {
+    /// Counts a case; the line that is printed about it, if any.
+    fn note(
+        &mut self,
+        folder: &Path,
+        outcome: &Outcome,
+        args: &Args,
+        seconds: f64,
+    ) -> Result<String, Failure> {
+        let mut inputs_fixed: &[String] = &[];
+        let (status, reason) = match outcome {
+            Outcome::Passed { fixed } => {
+                self.passed += 1;
+                self.with_fixed_inputs += !fixed.is_empty() as usize;
+                inputs_fixed = fixed;
+                ("passed", None)
+            }
+            Outcome::Failed(reason) => {
+                self.failed += 1;
+                ("failed", Some(reason.as_str()))
+            }
+            Outcome::Bug(reason) => {
+                self.failed += 1;
+                self.bugs += 1;
+                ("failed", Some(reason.as_str()))
+            }
+            Outcome::Skipped(reason) => {
+                self.skipped += 1;
+                *self.skip_reasons.entry(reason.clone()).or_insert(0) += 1;
+                ("skipped", Some(reason.as_str()))
+            }
+        };
+        if args.json {
+            let (case, backend) = (folder.display().to_string(), args.backend.to_string());
+            let line = Line { case, backend, status, reason, inputs_fixed, seconds };
+            return json_line(&line);
+        }
+        let bug = if matches!(outcome, Outcome::Bug(_)) { "internal error: " } else { "" };
+        Ok(reason.map_or(String::new(), |r| format!("{status}: {}: {bug}{r}\n", folder.display())))
+    }
+
+    /// What is printed at the end.
+    fn last(&self, args: &Args) -> Result<String, Failure> {
+        if args.json {
+            return json_line(self);
+        }
+        let mut text = String::new();
+        if self.with_fixed_inputs > 0 {
+            text.push_str(&format!(
+                "note: {} of the passed ones were compiled with their integer inputs known\n",
+                self.with_fixed_inputs
+            ));
+        }
+        if self.skipped > 0 {
+            let reasons: Vec<String> = self.skip_reasons.iter().map(|(r, n)| format!("{r}: {n}")).collect();
+            text.push_str(&format!("{} skipped ({})\n", self.skipped, reasons.join(", ")));
+        }
+        text.push_str(&format!("{} passed, {} failed\n", self.passed, self.failed));
+        Ok(text)
+    }
+}
+
+fn json_line(value: &impl Serialize) -> Result<String, Failure> {
+    serde_json::to_string(value).map(|s| format!("{s}\n")).map_err(|e| Failure::Bug(e.to_string()))
+}

@@ -1,0 +1,115 @@
+//! From a graph to code that can be run or written: the one way that every user of the compiler goes.
+//!
+//! [`compile`] runs the pipeline and makes native code; [`Compiled::artifact`] is what the writers of
+//! [`artifact`](crate::artifact) take, and [`Compiled::load`] maps the same image into this process,
+//! so that what runs at once and what is written are the same bytes.
+
+use crate::artifact::{Artifact, ArtifactError, CodeRef, Machine, image, weights};
+use crate::lower::steps::Report;
+use crate::pipeline;
+use crate::program::Program;
+use crate::target::native::levels::TargetSpec;
+use crate::target::native::link::Code;
+use crate::target::native::{self, NativeError};
+use burin_ir::graph::Graph;
+use burin_runtime::buffer::Buffer;
+use burin_runtime::{Model, load};
+use std::io::Cursor;
+use std::path::Path;
+use std::sync::Arc;
+
+/// Why a graph could not be compiled, by whose fault it is.
+#[derive(Debug, thiserror::Error)]
+pub enum CompileError {
+    /// The model or what was asked for.
+    #[error("{0}")]
+    Input(String),
+    /// The compiler itself.
+    #[error("{0}")]
+    Internal(String),
+}
+
+impl From<NativeError> for CompileError {
+    fn from(e: NativeError) -> CompileError {
+        match e {
+            NativeError::Target(_) | NativeError::Call(_) => CompileError::Input(e.to_string()),
+            NativeError::Unsupported { .. } | NativeError::Internal { .. } | NativeError::Map(_) => {
+                CompileError::Internal(e.to_string())
+            }
+        }
+    }
+}
+
+impl From<ArtifactError> for CompileError {
+    fn from(e: ArtifactError) -> CompileError {
+        match e {
+            ArtifactError::Io { .. } | ArtifactError::Refused(_) => CompileError::Input(e.to_string()),
+            ArtifactError::Internal(_) => CompileError::Internal(e.to_string()),
+        }
+    }
+}
+
+/// A compiled graph.
+#[derive(Clone, Debug)]
+pub struct Compiled {
+    /// The graph as it was lowered.
+    pub graph: Graph,
+    /// Its program.
+    pub program: Program,
+    /// What lowering found out.
+    pub report: Report,
+    /// The machine code.
+    pub code: Code,
+    /// What it was made for.
+    pub target: TargetSpec,
+}
+
+/// Compiles a graph; `after` sees it after each pass.
+pub fn compile(
+    mut graph: Graph,
+    target: &TargetSpec,
+    after: &mut dyn FnMut(&str, &Graph),
+) -> Result<Compiled, CompileError> {
+    let (program, report) =
+        pipeline::compile(&mut graph, &target.machine(), after).map_err(CompileError::Input)?;
+    let code = native::compile(&program, target)?;
+    Ok(Compiled { graph, program, report, code, target: target.clone() })
+}
+
+impl Compiled {
+    /// What the writers take.
+    pub fn artifact(&self) -> Artifact<'_> {
+        let Compiled { code, target, .. } = self;
+        Artifact {
+            program: &self.program,
+            code: CodeRef { text: &code.text, align: code.align, plan: code.plan, run: code.run },
+            machine: Machine { arch: target.arch, features: target.features, level: &target.level },
+        }
+    }
+
+    /// The model in this process, its weights in memory; an error where this machine cannot run it.
+    pub fn load(&self) -> Result<Model, CompileError> {
+        let mut image = image::build(&self.artifact())?;
+        let bytes = weights::segment_bytes(&self.program)?;
+        let memory = usize::try_from(bytes).ok().and_then(Buffer::zeroed);
+        let mut memory = memory
+            .ok_or_else(|| CompileError::Input(format!("there is no memory for {bytes} bytes of weights")))?;
+        let place = Path::new("memory");
+        let id = weights::write_segment(&self.program, &mut Cursor::new(&mut memory[..]), place)?;
+        let at = image::WEIGHT_ID as usize;
+        image.bytes[at..at + 8].copy_from_slice(&id.to_le_bytes());
+        let fail = |e: burin_runtime::Error| CompileError::Input(e.to_string());
+        let code = load::executable(&image.bytes).map_err(fail)?;
+        // SAFETY: the image is the compiler's own, mapped executable, and neither segment is changed.
+        unsafe { Model::new(code, Arc::new(Weights(memory))) }.map_err(fail)
+    }
+}
+
+/// A weight segment on the heap.
+struct Weights(Buffer);
+
+impl AsRef<[u8]> for Weights {
+    fn as_ref(&self) -> &[u8] {
+        &self.0
+    }
+}
