@@ -2,6 +2,7 @@
 
 pub mod artifact;
 pub mod driver;
+pub mod embed;
 pub mod graph;
 pub mod import;
 pub mod loops;

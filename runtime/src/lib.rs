@@ -5,7 +5,8 @@
 //! - [`model`], [`session`]: a model with its weights, and what a caller needs to run it.
 //! - [`executor`]: who runs the parallel tasks; [`pool`] is a small thread pool, a host's own plugs
 //!   in by the same trait.
-//! - [`tensor`], [`buffer`]: typed tensors in and out.
+//! - [`tensor`], [`buffer`]: tensors in and out; [`typed`]: those of models that are compiled into a
+//!   program, whose types rustc checks.
 //! - `load`: models from files; `files`: tensors from and to files.
 //!
 //! The core needs `alloc` and nothing else. Compiled code is called in `session` alone, and only
@@ -30,6 +31,7 @@ pub mod pool;
 pub mod random;
 pub mod session;
 pub mod tensor;
+pub mod typed;
 
 pub use error::Error;
 pub use executor::{Executor, Serial};
