@@ -114,7 +114,8 @@ fn random_inputs(graph: &Graph, dims: &[(String, i64)], seed: u64) -> Result<Vec
             format!("input \"{name}\" ({ty}) has no size at these dimensions: give them by --dim")
         })?;
         let dtype = runtime_dtype(ty.dtype);
-        Ok(from_runtime(&random::tensor(dtype, &shape, seed.wrapping_add(i as u64))?)?)
+        let tensor = random::tensor(dtype, &shape, seed.wrapping_add(i as u64));
+        Ok(from_runtime(&tensor.map_err(|e| format!("input \"{name}\" ({ty}): {e}"))?)?)
     };
     ports(graph)?.into_iter().enumerate().map(make).collect()
 }

@@ -10,6 +10,7 @@ use burin::stub;
 use burin_compiler::artifact::object::Kind;
 use burin_compiler::artifact::{exe, header, object, sharedlib};
 use burin_compiler::driver::{self, Compiled};
+use burin_compiler::memory::TYPICAL_DIM;
 use burin_compiler::target::native::levels::TargetSpec;
 use burin_runtime::abi::arch;
 use clap::ValueEnum;
@@ -90,8 +91,9 @@ fn refuse_early(args: &Args, target: &TargetSpec) -> Result<(), Failure> {
             .into());
     }
     let folder = args.out.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    if args.out.is_dir() || args.out.file_name().is_none() {
-        return Err(format!("--out: found the folder {}, expected a file's name", args.out.display()).into());
+    if args.out.file_name().is_none() || (args.out.exists() && !args.out.is_file()) {
+        let message = format!("--out: {} is no regular file, expected a file's name", args.out.display());
+        return Err(message.into());
     }
     if !folder.is_dir() {
         return Err(format!("--out: there is no folder {}", folder.display()).into());
@@ -137,10 +139,8 @@ fn summary(
     seconds: f64,
 ) -> Result<(), Failure> {
     let p = &compiled.program;
-    let arena = match p.arena_bytes.as_const().and_then(|n| u64::try_from(n).ok()) {
-        Some(n) => bytes(n),
-        None => format!("{} bytes", p.arena_bytes),
-    };
+    let at: String = p.dims.iter().map(|d| format!(" at {d}={TYPICAL_DIM}")).collect();
+    let arena = format!("{}{at}", bytes(compiled.report.arena.0.max(0) as u64));
     let port = |p: &burin_compiler::program::Port| format!("{}: {}", p.name, p.ty);
     let ports = |all: &[burin_compiler::program::Port]| all.iter().map(port).collect::<Vec<_>>().join(", ");
     let kernels = format!("{nodes} nodes -> {} kernel calls of {} kernels", p.steps.len(), p.kernels.len());

@@ -9,13 +9,22 @@ use std::path::Path;
 const BLOCK: usize = 65536;
 
 /// Makes a file through a temporary one beside it, which is renamed at the end and removed on
-/// failure. An executable one gets the permission to be run.
+/// failure. An executable one gets the permission to be run. A link is followed; what is there and is
+/// no regular file (a device, a folder, a pipe) is refused, since the renaming would replace it.
 pub fn write<T>(
     path: &Path,
     executable: bool,
     fill: impl FnOnce(&mut File) -> Result<T, ArtifactError>,
 ) -> Result<T, ArtifactError> {
     let fail = ArtifactError::io(path);
+    let target = match path.canonicalize() {
+        Ok(there) if !there.is_file() => {
+            let message = format!("{}: found what is no regular file, expected one to replace", path.display());
+            return Err(ArtifactError::Refused(message));
+        }
+        Ok(there) => there,
+        Err(_) => path.to_owned(),
+    };
     let mut options = tempfile::Builder::new();
     options.prefix(".burin-");
     #[cfg(unix)]
@@ -26,9 +35,9 @@ pub fn write<T>(
     }
     #[cfg(not(unix))]
     let _ = executable;
-    let mut temporary = options.tempfile_in(folder(path)).map_err(&fail)?;
+    let mut temporary = options.tempfile_in(folder(&target)).map_err(&fail)?;
     let result = fill(temporary.as_file_mut())?;
-    temporary.persist(path).map_err(|e| fail(e.error))?;
+    temporary.persist(&target).map_err(|e| fail(e.error))?;
     Ok(result)
 }
 

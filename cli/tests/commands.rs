@@ -1,0 +1,163 @@
+//! What the commands do for those who use them as meant.
+#![allow(clippy::unwrap_used)]
+
+mod common;
+
+use common::{Folder, TINY, digits, read_npy, stderr, stdout};
+use serde_json::Value;
+use std::process::Command;
+
+/// `[1, 2, 3, 4] * w` by hand: the first row of a product.
+const ROW: [f32; 4] = [1.0, 2.0, 3.0, 4.0];
+const ANSWER: [f32; 3] = [70.0, 80.0, 90.0];
+
+fn folder() -> Folder {
+    let folder = Folder::new();
+    folder.write("tiny.burin", TINY);
+    folder.npy("x.npy", "(1, 4)", &ROW);
+    folder
+}
+
+#[test]
+fn help_names_every_command() {
+    let help = Folder::new().ok("--help");
+    for command in ["build", "run", "bench", "inspect", "diff", "verify"] {
+        assert!(help.contains(command), "{help}");
+        assert!(Folder::new().ok(&format!("{command} --help")).contains("Usage: burin"));
+    }
+}
+
+#[test]
+fn run_computes_the_same_on_both_backends() {
+    let folder = folder();
+    for backend in ["jit", "interp", "artifact"] {
+        folder.ok(&format!("run tiny.burin --backend {backend} --input x=x.npy --output-dir {backend}"));
+        assert_eq!(read_npy(&folder.path(&format!("{backend}/answer.npy"))), ANSWER, "{backend}");
+    }
+}
+
+#[test]
+fn run_without_inputs_takes_seeded_random_ones() {
+    let folder = folder();
+    let run = |line: &str| folder.ok(&format!("run tiny.burin {line}"));
+    assert_eq!(run("--seed 7"), run("--seed 7 --backend interp"));
+    assert_ne!(run("--seed 7"), run("--seed 8"));
+    assert!(run("--dim batch=5").starts_with("answer: f32[5, 3]"));
+}
+
+#[test]
+fn bench_writes_an_object_for_each_backend() {
+    let folder = folder();
+    let text = folder.ok("bench tiny.burin --backend interp,jit --threads 2 --runs 3 --json");
+    let backends: Vec<Value> = text.lines().map(|l| serde_json::from_str(l).unwrap()).collect();
+    assert_eq!(backends.len(), 2);
+    for (object, name) in backends.iter().zip(["interp", "jit"]) {
+        let mut fields: Vec<&str> = object.as_object().unwrap().keys().map(String::as_str).collect();
+        fields.sort_unstable();
+        let expected =
+            ["backend", "gflops", "load_ms", "median_ms", "min_ms", "model", "p95_ms", "runs", "threads"];
+        assert_eq!(fields, expected);
+        assert_eq!((object["backend"].as_str(), object["model"].as_str()), (Some(name), Some("tiny")));
+        assert_eq!(object["runs"], 3);
+        assert_eq!(object["threads"], if name == "jit" { 2 } else { 1 });
+        let number = |field: &str| object[field].as_f64().unwrap();
+        assert!(0.0 < number("min_ms") && number("min_ms") <= number("median_ms"));
+        assert!(number("median_ms") <= number("p95_ms"));
+    }
+    let table = folder.ok("bench tiny.burin --backend interp,jit --runs 3");
+    assert!(table.contains("GFLOP/s") && table.contains("interp") && table.contains("kernel"), "{table}");
+}
+
+#[test]
+fn inspect_tells_what_becomes_of_a_model() {
+    let folder = folder();
+    let object: Value = serde_json::from_str(&folder.ok("inspect tiny.burin --json --dim batch=2")).unwrap();
+    assert_eq!(object["nodes"], 2);
+    assert_eq!(object["inputs"][0]["type"], "f32[2, 4]");
+    assert_eq!(object["outputs"][0]["name"], "answer");
+    // Two rows of three sums of four products.
+    assert!(object["flops"].as_u64().unwrap() >= 2 * 3 * 4 * 2);
+    let memory = &object["memory"];
+    assert!(memory["arena_bytes"].as_i64() >= memory["live_bound_bytes"].as_i64());
+    assert!(folder.ok("inspect tiny.burin").contains("MatMul"));
+    assert!(folder.ok("inspect tiny.burin --kernels").contains("kernel @"));
+}
+
+#[test]
+fn inspect_dumps_graphs_that_can_be_read_again() {
+    let folder = folder();
+    for pass in ["import", "expand", "dce"] {
+        folder.write("again.burin", folder.ok(&format!("inspect tiny.burin --dump-after {pass}")));
+        folder.ok(&format!("run again.burin --input x=x.npy --output-dir {pass}"));
+        assert_eq!(read_npy(&folder.path(&format!("{pass}/answer.npy"))), ANSWER);
+    }
+}
+
+#[test]
+fn diff_finds_agreement() {
+    let folder = folder();
+    assert!(folder.ok("diff tiny.burin --input x=x.npy").starts_with("2 nodes agree"));
+    assert_eq!(folder.names(), ["tiny.burin", "x.npy"]);
+}
+
+#[test]
+fn verify_counts_what_passes_and_what_fails() {
+    let folder = Folder::new();
+    let copy = |to: &str, change: &dyn Fn(&mut Vec<u8>)| {
+        let files = ["digits.onnx", "test_data_set_0/input_0.pb", "test_data_set_0/output_0.pb"];
+        for (file, name) in files.into_iter().zip(["model.onnx", files[1], files[2]]) {
+            let mut bytes = std::fs::read(digits().join(file)).unwrap();
+            if name == files[2] {
+                change(&mut bytes);
+            }
+            folder.write(&format!("cases/{to}/{name}"), bytes);
+        }
+    };
+    copy("right", &|_| ());
+    for backend in ["jit", "interp", "artifact"] {
+        assert_eq!(folder.ok(&format!("verify cases --backend {backend}")), "1 passed, 0 failed\n");
+    }
+    // The record's last byte is the exponent of its last float: what is expected is now far off.
+    copy("wrong", &|bytes| *bytes.last_mut().unwrap() ^= 0x40);
+    std::fs::create_dir_all(folder.path("cases/empty")).unwrap();
+    std::fs::copy(digits().join("digits.onnx"), folder.path("cases/empty/model.onnx")).unwrap();
+    let out = folder.line("verify cases");
+    let text = stdout(&out);
+    assert_eq!(out.status.code(), Some(1), "{text}{}", stderr(&out));
+    assert!(
+        text.contains("failed: cases/wrong: output \"probabilities\": 1 of 10 elements differ"),
+        "{text}"
+    );
+    assert!(text.ends_with("1 skipped (no data set: 1)\n1 passed, 1 failed\n"), "{text}");
+    let lines = stdout(&folder.line("verify cases --json"));
+    let lines: Vec<Value> = lines.lines().map(|l| serde_json::from_str(l).unwrap()).collect();
+    assert_eq!(lines.len(), 4);
+    assert_eq!((&lines[3]["passed"], &lines[3]["failed"]), (&1.into(), &1.into()));
+}
+
+#[test]
+#[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+fn an_executable_runs_by_itself() {
+    let folder = folder();
+    let summary = folder.ok("build tiny.burin -o tiny");
+    assert!(summary.contains("2 nodes") && summary.contains("x86-64-v3"), "{summary}");
+    let run = |args: &[&str]| {
+        let out = Command::new(folder.path("tiny")).args(args).env_clear().output().unwrap();
+        assert_eq!(out.status.code(), Some(0), "{}", stderr(&out));
+        stdout(&out)
+    };
+    let (input, dir) = (format!("x={}", folder.path("x.npy").display()), folder.path("out"));
+    run(&["--input", &input, "--output-dir", dir.to_str().unwrap()]);
+    assert_eq!(read_npy(&dir.join("answer.npy")), ANSWER);
+    assert!(run(&["--info"]).contains("f32[batch, 4]"));
+    // The same seed gives the same tensors to `burin run` and to the executable.
+    assert_eq!(run(&[]), folder.ok("run tiny.burin"));
+}
+
+#[test]
+fn libraries_come_with_a_header() {
+    let folder = folder();
+    folder.ok("build tiny.burin -o tiny.o --emit obj --target aarch64-unknown-linux-gnu");
+    assert_eq!(folder.names(), ["tiny.burin", "tiny.h", "tiny.o", "x.npy"]);
+    assert!(std::fs::read_to_string(folder.path("tiny.h")).unwrap().contains("tiny_image"));
+}
