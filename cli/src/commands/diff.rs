@@ -156,7 +156,7 @@ impl Search<'_> {
         Ok(None)
     }
 
-    /// Compiles the node alone and runs it; `fixed` makes small integer operands known.
+    /// Compiles the node alone and runs it; `fixed` makes more operands known.
     fn attempt(&mut self, event: &Event<'_>, fixed: bool) -> Result<(Single, Vec<Tensor>), Failure> {
         let single = single(self.graph, event, fixed)?;
         let key = text(&single.graph, &mut Vec::new());
@@ -182,7 +182,7 @@ fn keep_first(reason: String, second: Failure) -> Failure {
 }
 
 /// The graph of a node alone, on operands of these shapes. Small integer operands that the model
-/// knows are constants, and with `fixed` all small integer ones.
+/// knows are constants, and with `fixed` all small integer ones and all small constants are.
 fn single(of: &Graph, event: &Event<'_>, fixed: bool) -> Result<Single, String> {
     let data = &of.nodes[event.node];
     let mut graph = Graph::new("diff");
@@ -193,8 +193,12 @@ fn single(of: &Graph, event: &Event<'_>, fixed: bool) -> Result<Single, String> 
             operands.push(None);
             continue;
         };
-        let known = fixed || of.values[*v].known.is_some() || of.constant(*v).is_some();
-        operands.push(Some(if known && !t.dtype().is_float() && t.len() <= MAX_PARAMETER {
+        let constant = of.constant(*v).is_some();
+        let known = match t.dtype().is_float() {
+            true => fixed && constant,
+            false => fixed || constant || of.values[*v].known.is_some(),
+        };
+        operands.push(Some(if known && t.len() <= MAX_PARAMETER {
             graph.add_constant("", Constant::Data(t.clone()))
         } else {
             inputs.push(t.clone());
@@ -278,4 +282,41 @@ fn whole_model(graph: &Graph, inputs: &Inputs, expected: &[Tensor]) -> Result<St
         ));
     }
     Ok(lines)
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_written_shows_the_node_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let index: Vec<String> = (0..300).map(|i| (i % 4).to_string()).collect();
+        let text = format!(
+            "graph @g(%x: f32[4]) {{\n  %i = const i64[300] [{}]\n  %y = Gather(%x, %i) \"pick\"\n  return %y\n}}",
+            index.join(", ")
+        );
+        let of = graph::parse(&text).unwrap();
+        let x = Tensor::new(&[4], &[1f32, 2.0, 3.0, 4.0]);
+        let mut difference = None;
+        let outputs = eval_with(&of, &[x], &[], &mut |event| {
+            let node = of.describe(event.node);
+            let one = Tensor::zeros(event.outputs[0].dtype(), event.outputs[0].shape());
+            let report = compare(&one, &event.outputs[0], &Bound::Exact).unwrap();
+            difference =
+                Some(Difference { node, result: 0, report, single: single(&of, event, false).unwrap() });
+        })
+        .unwrap();
+        let out = folder.path().join("shown.burin");
+        let args =
+            Args { model: "g.burin".into(), inputs: vec![], seed: 1, dims: vec![], out: Some(out.clone()) };
+        let said = show(&difference.unwrap(), &args).unwrap();
+        assert!(said.starts_with("Gather \"pick\" differs by up to "), "{said}");
+        let again = model::load(&out, &[]).unwrap();
+        let input = folder.path().join("shown.x0.npy");
+        let inputs = Inputs::new(&again, &[("x0".to_owned(), input)], &[], 1).unwrap();
+        let mut runner = Runner::new(again, Backend::Interp, 1).unwrap();
+        assert_eq!(runner.run(&inputs.tensors, &inputs.dims, None).unwrap(), outputs.outputs);
+    }
 }
