@@ -9,6 +9,22 @@
 //!   program, whose types rustc checks.
 //! - `load`: models from files; `files`: tensors from and to files.
 //!
+//! ```no_run
+//! # #[cfg(feature = "std")]
+//! # fn main() -> Result<(), burin_runtime::Error> {
+//! use burin_runtime::{Session, TensorRef, load};
+//!
+//! // SAFETY: the file is one that `burin build` wrote, and nobody changes it meanwhile.
+//! let model = unsafe { load::load("digits".as_ref()) }?;
+//! let image = [0f32; 64];
+//! let outputs = Session::new(&model)?.run(&[TensorRef::new(&[1, 1, 8, 8], &image)?])?;
+//! println!("{:?}", outputs[0].as_slice::<f32>());
+//! # Ok(())
+//! # }
+//! # #[cfg(not(feature = "std"))]
+//! # fn main() {}
+//! ```
+//!
 //! The core needs `alloc` and nothing else. Compiled code is called in `session` alone, and only
 //! after the image's structure, its ABI version, its architecture and the CPU have been checked.
 #![cfg_attr(not(feature = "std"), no_std)]
