@@ -124,13 +124,14 @@ impl Pass {
                 _ => x.cast(DType::F32),
             },
             Bitcast(_) => {
-                let bits = match self.half(x.val()) {
+                // A value may stand for a 16-bit float and for its `f32` too: the size tells which.
+                let bits = match self.half(x.val()).filter(|_| to.bits() == 16) {
                     Some(from) => pack(x, from),
                     None => x,
                 };
                 if is_half(to) { unpack(bits.bitcast(DType::U16), to) } else { bits.bitcast(to) }
             }
-            Fma => {
+            Fma if is_half(to) => {
                 let wide: Vec<V<'f>> = args[1..].iter().map(|a| a.cast(DType::F64)).collect();
                 round(x.cast(DType::F64).muladd(wide[0], wide[1]), to)
             }
