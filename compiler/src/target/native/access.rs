@@ -9,6 +9,7 @@ use super::ops::Emit;
 use super::value::{self, Parts, Value, chunk_type, scalar_type};
 use burin_ir::loops::{Buf, ValType};
 use burin_ir::{DType, Expr};
+use burin_runtime::abi::{arch, cpu};
 use cranelift_codegen::ir::condcodes::IntCC;
 use cranelift_codegen::ir::{self, InstBuilder, MemFlagsData};
 
@@ -78,8 +79,16 @@ impl Emit<'_, '_> {
         let (chunks, rest) = value::split(ty.lanes as u32, bits, self.target.vector_bits);
         let chunk = chunk_type(ty.dtype, bits);
         let mut parts = Parts::new();
+        // Cranelift folds a load into `cmpps` and `cmppd` as if they took any address; without AVX they
+        // fault where it is no multiple of 16. A load of integers is not folded into them.
+        let loaded = if self.target.arch == arch::X86_64 && self.target.features & cpu::AVX == 0 {
+            chunk.as_int()
+        } else {
+            chunk
+        };
         for i in 0..chunks {
-            let v = self.b.ins().load(chunk, flags, base, offset + i as i32 * 16);
+            let v = self.b.ins().load(loaded, flags, base, offset + i as i32 * 16);
+            let v = value::bitcast(self.b, chunk, v);
             parts.push(if ty.dtype == DType::Bool {
                 let zero = value::constant(self.b, chunk, 0);
                 self.b.ins().icmp(IntCC::NotEqual, v, zero)

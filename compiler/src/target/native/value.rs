@@ -231,7 +231,11 @@ impl Value {
     fn resize_masks(&self, b: &mut FunctionBuilder<'_>, bits: u32) -> Value {
         let mut out = self.clone();
         while out.bits > bits {
-            out.parts = out.parts.chunks(2).map(|p| b.ins().snarrow(p[0], p[1])).collect();
+            let narrow = |p: &[ir::Value]| match out.bits {
+                64 => low_halves(b, p[0], p[1]),
+                _ => b.ins().snarrow(p[0], p[1]),
+            };
+            out.parts = out.parts.chunks(2).map(narrow).collect();
             out.bits /= 2;
         }
         while out.bits < bits {
@@ -254,6 +258,15 @@ pub fn part_types(ty: ValType, vector_bits: u32) -> impl Iterator<Item = Type> {
     let (chunks, rest) = split(ty.lanes as u32, bits, vector_bits);
     let chunk = std::iter::repeat_n(chunk_type(ty.dtype, bits), chunks);
     chunk.chain(std::iter::repeat_n(scalar_type(ty.dtype), rest))
+}
+
+/// The low halves of the lanes of two `i64x2`, which x86 has no narrowing instruction for.
+fn low_halves(b: &mut FunctionBuilder<'_>, first: ir::Value, second: ir::Value) -> ir::Value {
+    let [first, second] = [first, second].map(|v| bitcast(b, types::I8X16, v));
+    let lanes: Vec<u8> = (0..32).filter(|i| i % 8 < 4).collect();
+    let mask = b.func.dfg.immediates.push(lanes.into());
+    let narrow = b.ins().shuffle(first, second, mask);
+    bitcast(b, types::I32X4, narrow)
 }
 
 /// A chunk from its lanes.

@@ -1,7 +1,9 @@
 //! Every scalar operation on every type: run against the definition, and compiled for every target.
 
 use super::*;
+use crate::pipeline::KERNEL_PASSES;
 use burin_ir::Scalar;
+use burin_ir::compare::ulps;
 use burin_ir::loops::{LoopKind, Op, ValType};
 use burin_ir::scalar::{ScalarOp, apply, from_bits, to_bits};
 
@@ -130,20 +132,21 @@ fn operation_kernel(op: ScalarOp, args: &[DType], lanes: u16, n: usize) -> Kerne
     })
 }
 
-/// Both roundings of `muladd`, and what `fma` is.
+/// Both roundings of `muladd`, and what `fma` is. 16-bit floats are `f32` until the result is rounded.
 fn answers(op: ScalarOp, ty: DType, row: &[Scalar]) -> Vec<Scalar> {
     let [a, b, c] = [0, 1, 2].map(|i| row.get(i).map_or(0.0, |v| v.as_f64()));
     let once = match ty {
-        DType::F32 => (a as f32).mul_add(b as f32, c as f32) as f64,
-        _ => a.mul_add(b, c),
+        DType::F64 => a.mul_add(b, c),
+        _ => (a as f32).mul_add(b as f32, c as f32) as f64,
     };
     let twice = match ty {
-        DType::F32 => (a as f32 * b as f32 + c as f32) as f64,
-        _ => a * b + c,
+        DType::F64 => a * b + c,
+        _ => (a as f32 * b as f32 + c as f32) as f64,
     };
+    let [once, twice] = [once, twice].map(|v| Scalar::F(v).cast(ty));
     match op {
-        ScalarOp::Fma if ty.is_float() => vec![Scalar::F(once)],
-        ScalarOp::MulAdd if ty.is_float() => vec![Scalar::F(once), Scalar::F(twice)],
+        ScalarOp::Fma if ty.is_float() => vec![once],
+        ScalarOp::MulAdd if ty.is_float() => vec![once, twice],
         _ => vec![apply(op, ty, row)],
     }
 }
@@ -267,5 +270,137 @@ fn shift_by(op: ScalarOp, ty: DType, lanes: u16, amount: i64, target: &TargetSpe
     let expected: Vec<u8> = values.iter().flat_map(|v| pack(&apply(op, ty, &[*v, amount]))).collect();
     for (out, what) in [(2, "constant"), (3, "loaded")] {
         assert_eq!(data[out], expected, "{op} {ty}x{lanes} by {what} {amount:?} at {target:?}");
+    }
+}
+
+/// A kernel that chooses between values of one type by a comparison of another.
+fn choice_kernel(compared: DType, chosen: DType, lanes: u16, n: usize) -> Kernel {
+    let len = Expr::from(n);
+    let buffers = [
+        ("x", compared, len.clone(), Access::Read),
+        ("y", compared, len.clone(), Access::Read),
+        ("a", chosen, len.clone(), Access::Read),
+        ("b", chosen, len.clone(), Access::Read),
+        ("out", chosen, len, Access::Write),
+    ];
+    kernel_of(&buffers, &[], |b, ids| {
+        b.for_(Symbol::new("i"), Expr::from(n / lanes as usize), LoopKind::Serial, &[], |b, _| {
+            let at = Expr::named("i") * lanes as i64;
+            let args: Vec<_> =
+                ids[..4].iter().map(|id| b.load_vector(*id, at.clone(), Expr::ONE, lanes)).collect();
+            let less = b.op(ScalarOp::Lt, &args[..2]);
+            let v = b.op(ScalarOp::Select, &[less, args[2], args[3]]);
+            b.store_vector(ids[4], at, Expr::ONE, v);
+            Vec::new()
+        });
+    })
+}
+
+fn check_choice(compared: DType, chosen: DType, lanes: u16, target: &TargetSpec) {
+    let n = lanes as usize * 32;
+    let pack = |ty: DType, step: usize| {
+        let values = edges(ty);
+        let value = move |i: usize| values[i * step % values.len()];
+        let bytes = |v: Scalar| to_bits(v, ty).to_le_bytes()[..ty.bytes()].to_vec();
+        let packed: Vec<u8> = (0..n).flat_map(|i| bytes(value(i))).collect();
+        (value, packed)
+    };
+    let ((x, xs), (y, ys)) = (pack(compared, 1), pack(compared, 3));
+    let ((a, as_), (b, bs)) = (pack(chosen, 1), pack(chosen, 5));
+    let mut data = vec![xs, ys, as_, bs, vec![0; n * chosen.bytes()]];
+    run(&choice_kernel(compared, chosen, lanes, n), target, &mut data, &[], (0, 1));
+    for (i, bytes) in data[4].chunks(chosen.bytes()).enumerate() {
+        let mut bits = [0; 8];
+        bits[..bytes.len()].copy_from_slice(bytes);
+        let found = from_bits(u64::from_le_bytes(bits), chosen);
+        let less = apply(ScalarOp::Lt, compared, &[x(i), y(i)]).as_bool();
+        let expected = if less { a(i) } else { b(i) };
+        assert!(
+            found.same(expected),
+            "{compared} chooses {chosen}x{lanes} at {target:?}: {found:?}, expected {expected:?} for {i}"
+        );
+    }
+}
+
+/// Masks of any width meet data of any width.
+#[test]
+fn comparisons_choose_values_of_every_other_type() {
+    for (compared, chosen) in types().flat_map(|a| types().map(move |b| (a, b))) {
+        if compared == DType::Bool {
+            continue;
+        }
+        for lanes in [1, (128 / chosen.bits()) as u16, 5, 16] {
+            for target in runnable() {
+                check_choice(compared, chosen, lanes, &target);
+            }
+            for target in every_target() {
+                let made = kernel::compile(&choice_kernel(compared, chosen, lanes, 32), &target);
+                made.unwrap_or_else(|e| panic!("{compared} chooses {chosen} for {target:?}: {e}"));
+            }
+        }
+    }
+}
+
+/// How far expanded operations may be from their definition, in units in the last place: the bounds
+/// that the passes state, and the rounding of 16-bit results.
+const EXPANDED_ULPS: u64 = 4;
+
+/// Runs a kernel of an operation after the passes that expand what no machine has.
+fn check_expanded(op: ScalarOp, ty: DType, lanes: u16, target: &TargetSpec) {
+    let mut args = vec![ty; op.arity()];
+    if op == ScalarOp::Select {
+        args[0] = DType::Bool;
+    }
+    let Ok(out) = op.result_type(&args) else { return };
+    if op == ScalarOp::Fma && ty == DType::F64 && !target.fma {
+        return;
+    }
+    let mut rows = rows(&args);
+    while !rows.len().is_multiple_of(lanes as usize) {
+        rows.push(rows[0].clone());
+    }
+    let mut kernel = operation_kernel(op, &args, lanes, rows.len());
+    for pass in KERNEL_PASSES {
+        (pass.run)(&mut kernel);
+    }
+    if !target.runs_here() {
+        let made = kernel::compile(&kernel, target);
+        let function = made.unwrap_or_else(|e| panic!("{op} on {ty}x{lanes} for {target:?}: {e}"));
+        link::link(&[function], 1, 0, 0, target).expect("links");
+        return;
+    }
+    let bytes = |v: Scalar, ty: DType| to_bits(v, ty).to_le_bytes()[..ty.bytes()].to_vec();
+    let column = |i: usize| rows.iter().flat_map(|r| bytes(r[i], args[i])).collect();
+    let mut buffers: Vec<Vec<u8>> = (0..args.len()).map(column).collect();
+    buffers.push(vec![0xa5; rows.len() * out.bytes()]);
+    run(&kernel, target, &mut buffers, &[], (0, 1));
+    for (row, found) in rows.iter().zip(buffers[args.len()].chunks(out.bytes())) {
+        let mut bits = [0; 8];
+        bits[..found.len()].copy_from_slice(found);
+        let found = from_bits(u64::from_le_bytes(bits), out);
+        let near = |e: &Scalar| e.same(found) || (out.is_float() && ulps(out, *e, found) <= EXPANDED_ULPS);
+        let expected = answers(op, ty, row);
+        assert!(
+            expected.iter().any(near),
+            "{op} on {ty}x{lanes} at {target:?}: {row:?} gave {found:?}, expected {expected:?}"
+        );
+    }
+}
+
+/// What earlier passes expand: all operations on 16-bit floats, and functions, powers and remainders
+/// on the other types.
+#[test]
+fn expanded_operations_compute_what_they_are_defined_to() {
+    for target in runnable().into_iter().chain(every_target()) {
+        for ty in DType::ALL {
+            let half = matches!(ty, DType::F16 | DType::BF16);
+            for op in operations() {
+                if half || is_expanded(op, ty) {
+                    for lanes in [1, (256 / ty.bits()) as u16] {
+                        check_expanded(op, ty, lanes, &target);
+                    }
+                }
+            }
+        }
     }
 }
