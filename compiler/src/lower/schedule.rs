@@ -142,10 +142,25 @@ fn vector_axis(nest: &Nest, lanes: u16) -> Option<usize> {
 /// Whether a term can be computed for consecutive values of a symbol at once: nothing branches on
 /// it or loops over an extent that depends on it.
 pub fn can_vectorise(t: &Term, symbol: Symbol) -> bool {
+    // What is computed from data along the axis differs from lane to lane as well.
+    let mut varying = vec![symbol];
+    let mut before = 0;
+    while before < varying.len() {
+        before = varying.len();
+        visit(t, &mut |t| {
+            if let TermKind::Bind { symbol, value, .. } = t.kind()
+                && !varying.contains(symbol)
+                && free_symbols(value).iter().any(|s| varying.contains(s))
+            {
+                varying.push(*symbol);
+            }
+        });
+    }
+    let varies = |e: &Expr| varying.iter().any(|s| e.mentions(*s));
     let mut fits = true;
     visit(t, &mut |t| match t.kind() {
-        TermKind::If { cond, .. } => fits &= !cond.iter().any(|e| e.mentions(symbol)),
-        TermKind::Reduce { vars, .. } => fits &= !vars.iter().any(|(_, n)| n.mentions(symbol)),
+        TermKind::If { cond, .. } => fits &= !cond.iter().any(varies),
+        TermKind::Reduce { vars, .. } => fits &= !vars.iter().any(|(_, n)| varies(n)),
         _ => {}
     });
     fits
