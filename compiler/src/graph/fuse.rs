@@ -349,12 +349,12 @@ pub fn definition(graph: &Graph, node: Node, at: usize) -> Result<Element, Strin
 /// A pointwise op as an element definition over its broadcast operands.
 fn broadcast(cx: &Cx<'_>, f: fn(&Cx<'_>, &[Term]) -> Term, out: &TensorType) -> Element {
     let axes = element::axes(out.rank());
-    let args: Vec<Term> = (0..cx.inputs.len())
-        .map(|i| match cx.arg(i).and_then(|a| a.ty.tensor()) {
-            Some(t) => Term::load(t.dtype, i, broadcast_index(&t.shape, out, &axes)),
-            None => Term::constant(out.dtype, burin_ir::Scalar::I(0)),
-        })
-        .collect();
+    // As every row expects, an absent operand has no term.
+    let load = |i| {
+        let t = cx.arg(i)?.ty.tensor()?;
+        Some(Term::load(t.dtype, i, broadcast_index(&t.shape, out, &axes)))
+    };
+    let args: Vec<Term> = (0..cx.inputs.len()).filter_map(load).collect();
     Element { body: f(cx, &args), axes }
 }
 
