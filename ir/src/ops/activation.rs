@@ -82,9 +82,8 @@ pub const ROWS: &[OpRow] = &[
         below(x, 0.0).select(&(exp_minus_1(&(x / alpha)) * alpha), x)
     }),
     activation!("Sigmoid", 6, X, [], Ulps(6), |_, x| sigmoid(x)),
-    activation!("HardSigmoid", 6, X, [float("alpha", 0.2), float("beta", 0.5)], Ulps(2), |cx, x| {
-        // Fused: the rounding of the product would be all that is left where the sum nears zero.
-        let line = Term::op(S::Fma, &[x, &x.lit(number(cx, "alpha")), &x.lit(number(cx, "beta"))]);
+    activation!("HardSigmoid", 6, X, [float("alpha", 0.2), float("beta", 0.5)], Sum(4.0), |cx, x| {
+        let line = Term::op(S::MulAdd, &[x, &x.lit(number(cx, "alpha")), &x.lit(number(cx, "beta"))]);
         clamp(&line, 0.0, 1.0)
     }),
     activation!("HardSwish", 14, X, [], Ulps(4), |_, x| x * clamp(&((x + 3.0) / 6.0), 0.0, 1.0)),
@@ -114,7 +113,8 @@ pub const ROWS: &[OpRow] = &[
                 let cubic = x * x * x * 0.044715 + x;
                 x * sigmoid(&(cubic * (2.0 * FRAC_2_SQRT_PI * FRAC_1_SQRT_2)))
             }
-            _ => ((x * FRAC_1_SQRT_2).unary(S::Erf) + 1.0) * x * 0.5,
+            // Halved first: the double of a large operand is infinite.
+            _ => ((x * FRAC_1_SQRT_2).unary(S::Erf) + 1.0) * (x * 0.5),
         })
     },
     activation!("Swish", 24, X, [float("alpha", 1.0)], Ulps(8), |cx, x| {
