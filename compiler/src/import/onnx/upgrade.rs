@@ -6,7 +6,7 @@
 //! versions that only admit more types or name the defaults of new attributes need none.
 
 use burin_ir::graph::{Builder, Constant, Value};
-use burin_ir::{Attr, DType, Expr, Scalar, Tensor};
+use burin_ir::{Attr, DType, Expr, Scalar, Tensor, ops};
 
 /// A node of the file before it is one of the graph.
 pub(super) struct Call {
@@ -226,14 +226,21 @@ fn pad(c: &mut Call, b: &mut Builder<'_>) -> Outcome {
 
 /// The ratio matters in training only, but a row sees it; the mask had the data's type below 10.
 fn dropout(c: &mut Call, b: &mut Builder<'_>) -> Outcome {
-    if c.outputs > 1 && c.version < 10 {
-        return Err("the mask of Dropout below opset 10 is not supported".into());
-    }
     if let Some(ratio) = c.take_float("ratio")? {
         let v = b.constant(Tensor::scalar(DType::F32, Scalar::F(ratio)));
         c.set_input(1, v);
     }
-    Ok(None)
+    if c.outputs < 2 || c.version >= 10 {
+        return Ok(None);
+    }
+    let x = c.input(0)?;
+    let dtype = b.ty(x)?.dtype;
+    let row = ops::by_name("Dropout").ok_or("there is no op Dropout")?;
+    let node = b.node(row, "", c.inputs.clone(), Vec::new(), 2, Vec::new())?;
+    let [result, mask] = b.graph.nodes[node].outputs[..] else {
+        return Err("Dropout has two results".into());
+    };
+    Ok(Some(vec![result, b.op("Cast", &[mask], vec![("to", Attr::DType(dtype))])?]))
 }
 
 /// Output positions were scaled without an offset, and `nearest` rounded down.
