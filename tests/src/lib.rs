@@ -1,4 +1,8 @@
-//! What the tests share: the file tests' harness and what they can run.
+//! What the tests share: the file tests' harness and what they can run; the samples of the op rows
+//! with what is expected of them; native code in this process; models and recorded cases.
 
+pub mod cases;
 pub mod files;
+pub mod native;
 pub mod runners;
+pub mod samples;
