@@ -13,8 +13,8 @@
 use crate::lower::nest::{children, visit};
 use burin_ir::graph::infer::{Arg, Cx};
 use burin_ir::graph::{Def, Graph, Node, Value};
-use burin_ir::ops::{Lower, Meaning};
-use burin_ir::{Element, Expr, ReduceOp, ScalarOp, Symbol, Term, TermKind, TensorType, element};
+use burin_ir::ops::Meaning;
+use burin_ir::{Element, Expr, ReduceOp, ScalarOp, Symbol, Term, TermKind};
 use std::collections::HashMap;
 
 /// Kernels of more nodes than this are cut, so that compile time stays linear in the graph.
@@ -228,11 +228,20 @@ fn facts_of(graph: &Graph, node: Node, at: usize) -> Result<(Facts, Vec<(usize, 
     let out = n.outputs[at];
     let ty = graph.tensor_type(out).ok_or_else(|| refuse(graph, node, "its result is no tensor"))?;
     let operand = |i: usize| n.inputs.get(i).copied().flatten();
-    let is_stored_data = |v: &Value| graph.values[*v].known.is_none() || !matches!(graph.values[*v].def, Def::Result(..));
+    let is_stored_data =
+        |v: &Value| graph.values[*v].known.is_none() || !matches!(graph.values[*v].def, Def::Result(..));
     if matches!(n.op.meaning, Meaning::Pointwise(_)) {
-        let all = (0..n.inputs.len()).filter_map(|i| operand(i).map(|v| (i, v))).filter(|(_, v)| is_stored_data(v));
+        let all =
+            (0..n.inputs.len()).filter_map(|i| operand(i).map(|v| (i, v))).filter(|(_, v)| is_stored_data(v));
         let reads = (0..n.inputs.len()).map(|i| (i, ty.elements())).collect();
-        let facts = Facts { reads, renames: false, reduces: false, contracts: false, pointwise: true, assembled: false };
+        let facts = Facts {
+            reads,
+            renames: false,
+            reduces: false,
+            contracts: false,
+            pointwise: true,
+            assembled: false,
+        };
         return Ok((facts, all.collect()));
     }
     let element = definition(graph, node, at)?;
@@ -249,7 +258,10 @@ fn facts_of(graph: &Graph, node: Node, at: usize) -> Result<(Facts, Vec<(usize, 
     let all: Vec<(usize, Value)> = {
         let mut read: Vec<usize> = facts.reads.keys().copied().collect();
         read.sort_unstable();
-        read.into_iter().filter_map(|i| operand(i).map(|v| (i, v))).filter(|(_, v)| is_stored_data(v)).collect()
+        read.into_iter()
+            .filter_map(|i| operand(i).map(|v| (i, v)))
+            .filter(|(_, v)| is_stored_data(v))
+            .collect()
     };
     Ok((facts, all))
 }
@@ -334,43 +346,11 @@ pub fn fill_value(graph: &Graph, node: Node) -> Option<burin_ir::Scalar> {
 
 /// The definition of one element of a node's result.
 pub fn definition(graph: &Graph, node: Node, at: usize) -> Result<Element, String> {
-    with_cx(graph, node, |cx| match cx.op.meaning {
-        Meaning::Movement(f) | Meaning::Primitive(Lower::Element(f)) => f(cx, at),
-        Meaning::Pointwise(f) => {
-            let ty = graph.tensor_type(graph.nodes[node].outputs[at]).ok_or("its result is no tensor")?;
-            Ok(broadcast(cx, f, ty))
-        }
-        Meaning::Primitive(Lower::Interpreted) => Err("it has no compiled form yet; the interpreter runs it".to_owned()),
-        Meaning::Composite(_) => Err("its body was not expanded".to_owned()),
-    })
-    .map_err(|e| refuse(graph, node, &e))
-}
-
-/// A pointwise op as an element definition over its broadcast operands.
-fn broadcast(cx: &Cx<'_>, f: fn(&Cx<'_>, &[Term]) -> Term, out: &TensorType) -> Element {
-    let axes = element::axes(out.rank());
-    // As every row expects, an absent operand has no term.
-    let load = |i| {
-        let t = cx.arg(i)?.ty.tensor()?;
-        Some(Term::load(t.dtype, i, broadcast_index(&t.shape, out, &axes)))
-    };
-    let args: Vec<Term> = (0..cx.inputs.len()).filter_map(load).collect();
-    Element { body: f(cx, &args), axes }
-}
-
-/// Where a broadcast operand is read for a point of the result.
-fn broadcast_index(shape: &[Expr], out: &TensorType, axes: &[Symbol]) -> Vec<Expr> {
-    let skip = out.rank() - shape.len().min(out.rank());
-    let one = |(d, (axis, n)): (&Expr, (&Symbol, &Expr))| {
-        if *d == 1 {
-            Expr::ZERO
-        } else if d == n {
-            (*axis).into()
-        } else {
-            Expr::from(*axis).minimum(&(d - &Expr::ONE))
-        }
-    };
-    shape.iter().zip(axes[skip..].iter().zip(&out.shape[skip..])).map(one).collect()
+    let ty = graph.tensor_type(graph.nodes[node].outputs[at]);
+    let ty = ty.ok_or_else(|| refuse(graph, node, "its result is no tensor"))?;
+    let element = with_cx(graph, node, |cx| cx.op.element(cx, at, ty));
+    let missing = || Err("it has no compiled form yet; the interpreter runs it".to_owned());
+    element.unwrap_or_else(missing).map_err(|e| refuse(graph, node, &e))
 }
 
 /// Calls `f` with the node as its row's functions see it.
@@ -386,6 +366,13 @@ pub fn with_cx<R>(graph: &Graph, node: Node, f: impl FnOnce(&Cx<'_>) -> R) -> R 
     };
     let inputs: Vec<Option<Arg>> = n.inputs.iter().map(|v| v.map(arg)).collect();
     let fresh = || Symbol::new("unknown");
-    let cx = Cx { op: n.op, attrs: &n.attrs, inputs: &inputs, outputs: n.outputs.len(), region_results: &[], fresh: &fresh };
+    let cx = Cx {
+        op: n.op,
+        attrs: &n.attrs,
+        inputs: &inputs,
+        outputs: n.outputs.len(),
+        region_results: &[],
+        fresh: &fresh,
+    };
     f(&cx)
 }

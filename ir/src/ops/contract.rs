@@ -119,7 +119,7 @@ fn matmul_element(cx: &Cx<'_>, _: usize) -> Result<Element, String> {
     let index: Vec<Expr> = axes.iter().map(|s| (*s).into()).collect();
     let (batch, matrix) = index.split_at(parts.batch.len());
     let of = |shape: &[Expr], tail: Vec<Expr>| {
-        let mut index = rules::broadcast_index(&shape[..shape.len() - tail.len()], batch);
+        let mut index = rules::broadcast_index(&shape[..shape.len() - tail.len()], &parts.batch, batch);
         index.extend(tail);
         index
     };

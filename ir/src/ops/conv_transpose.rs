@@ -63,7 +63,10 @@ impl ConvTranspose {
         let kernel = match weights {
             [_, _, kernel @ ..] if kernel.len() == spatial.len() => kernel,
             w => {
-                return Err(format!("input 1 (W) has shape {}, expected the rank of input 0", rules::show(w)));
+                return Err(format!(
+                    "input 1 (W) has shape {}, expected the rank of input 0",
+                    rules::show(w)
+                ));
             }
         };
         let (group, channels) = (cx.int("group"), &weights[1]);

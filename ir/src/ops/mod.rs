@@ -277,7 +277,7 @@ fn pointwise_element(
         if from.rank() > ty.rank() {
             return Err(format!("input {i} {from} does not broadcast to {ty}"));
         }
-        terms.push(Term::load(from.dtype, i, rules::broadcast_index(&from.shape, &index)));
+        terms.push(Term::load(from.dtype, i, rules::broadcast_index(&from.shape, &ty.shape, &index)));
     }
     Ok(Element { axes, body: f(cx, &terms) })
 }

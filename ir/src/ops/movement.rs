@@ -211,12 +211,9 @@ fn expand_infer(cx: &Cx<'_>) -> Result<Vec<Info>, String> {
 
 fn expand_element(cx: &Cx<'_>, _: usize) -> Result<Element, String> {
     let from = cx.shape(0)?;
-    let rank = match cx.shape(1)? {
-        [n] => n.as_const().ok_or("the rank of the result is not known")?,
-        _ => return Err("the rank of the result is not known".into()),
-    };
-    let (axes, index) = indices(from.len().max(rank as usize));
-    moved(cx, axes, rules::broadcast_index(from, &index))
+    let to = rules::broadcast_shapes(from, &target(cx, 1, "shape")?)?;
+    let (axes, index) = indices(to.len());
+    moved(cx, axes, rules::broadcast_index(from, &to, &index))
 }
 
 /// The permutation of Transpose: result dimension `i` is the operand's dimension `perm[i]`.

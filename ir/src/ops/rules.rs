@@ -87,16 +87,19 @@ pub fn broadcast(cx: &Cx<'_>) -> Result<Vec<Expr>, String> {
     Ok(out)
 }
 
-/// The index at which an operand of shape `from` is read for the element `index` of the shape that
-/// it broadcasts to: aligned at the end, clamped where a dimension is or may be 1.
-pub fn broadcast_index(from: &[Expr], index: &[Expr]) -> Vec<Expr> {
+/// The index at which an operand of shape `from` is read for the element `index` of the shape `to`
+/// that it broadcasts to: aligned at the end, clamped where a dimension is or may be 1.
+pub fn broadcast_index(from: &[Expr], to: &[Expr], index: &[Expr]) -> Vec<Expr> {
     let lead = index.len() - from.len();
-    let clamp = |(d, i): (&Expr, &Expr)| match d.as_const() {
-        Some(1) => Expr::ZERO,
-        Some(_) => i.clone(),
-        None => i.minimum(&(d - 1)),
+    let clamp = |(at, d): (usize, &Expr)| {
+        let i = &index[lead + at];
+        match d.as_const() {
+            Some(1) => Expr::ZERO,
+            None if to[lead + at] != *d => i.minimum(&(d - 1)),
+            _ => i.clone(),
+        }
     };
-    from.iter().zip(&index[lead..]).map(clamp).collect()
+    from.iter().enumerate().map(clamp).collect()
 }
 
 /// The axes of a result of that rank, and the same as expressions.
