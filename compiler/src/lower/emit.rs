@@ -531,7 +531,7 @@ impl Emitter<'_> {
         }
         let var = self.fresh("t");
         self.bounds.variable(var, count);
-        self.open(!self.bounds.at_least(count, 1));
+        self.open(!self.bounds.runs(count));
         self.symbol_depth.insert(var, self.scopes.len() - 1);
         let params: Vec<Val> = init.iter().map(|v| self.value(self.kernel.values[*v])).collect();
         let next = f(self, var.into(), params.clone());
@@ -596,7 +596,7 @@ mod tests {
         let schedule = choose(&nest, &machine);
         assert_eq!(schedule.kind, "contract");
         let kernel = emit(&nest, &schedule);
-        println!("{schedule:?}\n{kernel}");
+        burin_ir::loops::verify(&kernel).expect("what is emitted verifies");
         assert_eq!(nest.flops(), 2 * 10 * 50 * 32);
     }
 }

@@ -45,8 +45,9 @@ pub struct Store {
 }
 
 /// What is known of symbols inside a nest: axes and reduction variables lie below their extents,
-/// and dimensions are at least 1, since a call in which an output is empty skips the kernel and a
-/// loop over an empty extent never reaches its body.
+/// and dimensions are at least 1. A dimension may be 0 all the same: loops over it then never reach
+/// the bodies whose indices were simplified so, and [`Bounds::runs`], which decides what may be
+/// loaded ahead of a loop, does not assume it.
 #[derive(Clone, Debug, Default)]
 pub struct Bounds(HashMap<Symbol, Range>);
 
@@ -70,6 +71,12 @@ impl Bounds {
     /// Simplifies under these bounds.
     pub fn simplify(&self, e: &Expr) -> Expr {
         e.simplify(&|s| self.of(s))
+    }
+
+    /// Whether a loop of that extent runs at all, even where a dimension is 0.
+    pub fn runs(&self, extent: &Expr) -> bool {
+        let of = |s: Symbol| self.0.get(&s).copied().unwrap_or(Range::NON_NEGATIVE);
+        extent.bounds(&of).lo.is_some_and(|lo| lo >= 1)
     }
 
     /// Whether the expression is at least `least` for all values.
