@@ -4,8 +4,8 @@
 
 use crate::program::{Place, Program, Step};
 use burin_ir::graph::Constant;
-use burin_ir::loops::interp::{self, Storage};
 use burin_ir::loops::Access;
+use burin_ir::loops::interp::{self, Storage};
 use burin_ir::{Expr, Symbol, Tensor};
 use std::collections::HashMap;
 
@@ -97,7 +97,8 @@ impl Memory {
             ranges.push(at);
         }
         interp::run(kernel, &dims, &mut buffers, None)?;
-        for (((decl, place), at), buffer) in kernel.buffers.values().zip(&step.args).zip(ranges).zip(buffers) {
+        for (((decl, place), at), buffer) in kernel.buffers.values().zip(&step.args).zip(ranges).zip(buffers)
+        {
             if matches!(decl.access, Access::Write | Access::Update) {
                 let t = buffer.to_tensor(&[buffer.len()])?;
                 put(self.region(place), at, t.bytes());

@@ -132,7 +132,8 @@ fn symbolic(buffers: &[Buffer], sizes: &[i64], places: &[i64], together: &Togeth
     let mut plan = Plan { offsets: vec![Expr::ZERO; buffers.len()], ..Plan::default() };
     for &i in &order {
         let below = together.with(i).into_iter().filter(|j| places[*j] + sizes[*j] <= places[i]);
-        let offset = below.fold(Expr::ZERO, |at, j| at.maximum(&(&plan.offsets[j] + &aligned(&buffers[j].bytes))));
+        let offset =
+            below.fold(Expr::ZERO, |at, j| at.maximum(&(&plan.offsets[j] + &aligned(&buffers[j].bytes))));
         plan.offsets[i] = if offset.as_const().is_some() || offset.as_symbol().is_some() {
             offset
         } else {

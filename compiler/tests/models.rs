@@ -3,7 +3,7 @@
 //! and say so. `suite` runs every case of the folders that `BURIN_SUITE` lists (separated by `:`), and
 //! is run by hand: `BURIN_SUITE=DIR cargo test -p burin-compiler --test models -- --ignored --nocapture`.
 
-use burin_compiler::passes;
+use burin_compiler::pipeline::GRAPH_PASSES;
 use burin_compiler::verify_case::{Case, DataSet};
 use burin_ir::Tensor;
 use burin_ir::compare::compare;
@@ -36,7 +36,7 @@ fn check(folder: &Path) -> Result<(), String> {
     verify(&graph).map_err(|e| format!("verifier after import: {e}"))?;
     check_answers(&case, &graph, "imported")?;
     for name in ORDER {
-        let pass = passes().iter().find(|p| p.name == *name).ok_or("no such pass")?;
+        let pass = GRAPH_PASSES.iter().find(|p| p.name == *name).ok_or("no such pass")?;
         (pass.run)(&mut graph).map_err(|e| format!("{name}: {e}"))?;
         verify(&graph).map_err(|e| format!("verifier after {name}: {e}"))?;
     }

@@ -440,7 +440,13 @@ fn float_unary(op: ScalarOp, x: f64) -> Scalar {
         Tanh => x.tanh(),
         Asinh => libm::asinh(x),
         // Below 1 libm's has no meaning.
-        Acosh => if x < 1.0 { f64::NAN } else { libm::acosh(x) },
+        Acosh => {
+            if x < 1.0 {
+                f64::NAN
+            } else {
+                libm::acosh(x)
+            }
+        }
         Atanh => libm::atanh(x),
         Erf => libm::erf(x),
         IsNan => return Scalar::B(x.is_nan()),

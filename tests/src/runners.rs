@@ -1,19 +1,9 @@
 //! What file tests can run: `parse-print` and `verify` on either language, and every pass.
 
 use crate::files::Runner;
-use burin_compiler::graph::PASSES;
-use burin_compiler::loops::legalise;
+use burin_compiler::pipeline::{GRAPH_PASSES, KERNEL_PASSES};
 use burin_ir::graph::{self, Graph};
 use burin_ir::loops::{self, Kernel};
-
-/// A pass over kernels.
-type KernelPass = fn(&mut Kernel) -> Result<(), String>;
-
-/// Every pass over kernels, by name.
-const KERNEL_PASSES: &[(&str, KernelPass)] = &[("legalise", |k| {
-    legalise::run(k);
-    Ok(())
-})];
 
 /// A program of either language.
 enum Program {
@@ -64,7 +54,7 @@ pub fn find(key: &str, name: &str) -> Option<Runner> {
 }
 
 fn graph_pass(name: &str) -> Option<Runner> {
-    let run = PASSES.iter().find(|p| p.name == name)?.run;
+    let run = GRAPH_PASSES.iter().find(|p| p.name == name)?.run;
     Some(Box::new(move |text| {
         let mut g = graph::parse(text).map_err(|e| e.to_string())?;
         graph::verify(&g)?;
@@ -75,11 +65,11 @@ fn graph_pass(name: &str) -> Option<Runner> {
 }
 
 fn kernel_pass(name: &str) -> Option<Runner> {
-    let (_, run) = KERNEL_PASSES.iter().find(|(n, _)| *n == name)?;
+    let run = KERNEL_PASSES.iter().find(|p| p.name == name)?.run;
     Some(Box::new(move |text| {
         let mut k = loops::parse(text).map_err(|e| e.to_string())?;
         loops::verify(&k)?;
-        run(&mut k)?;
+        run(&mut k);
         loops::verify(&k).map_err(|e| format!("after the pass: {e}\n{k}"))?;
         Ok(k.to_string())
     }))

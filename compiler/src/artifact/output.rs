@@ -19,7 +19,8 @@ pub fn write<T>(
     let fail = ArtifactError::io(path);
     let target = match path.canonicalize() {
         Ok(there) if !there.is_file() => {
-            let message = format!("{}: found what is no regular file, expected one to replace", path.display());
+            let message =
+                format!("{}: found what is no regular file, expected one to replace", path.display());
             return Err(ArtifactError::Refused(message));
         }
         Ok(there) => there,

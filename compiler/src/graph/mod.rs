@@ -39,17 +39,6 @@ pub struct Pass {
     pub run: fn(&mut Graph) -> Result<Report, String>,
 }
 
-/// Every pass over graphs, by name.
-pub const PASSES: &[Pass] = &[
-    Pass { name: "fold", run: fold::run },
-    Pass { name: "simplify", run: simplify::run },
-    Pass { name: "dce", run: dce::run },
-    Pass { name: "cse", run: cse::run },
-    Pass { name: "batchnorm", run: batchnorm::run },
-    Pass { name: "expand", run: expand::run },
-    Pass { name: "pad", run: pad::run },
-];
-
 impl Report {
     /// Notes why a node was left.
     pub fn decline(&mut self, reason: String, node: impl FnOnce() -> String) {

@@ -1,6 +1,6 @@
 //! What all passes have in common.
 
-use super::PASSES;
+use crate::pipeline::GRAPH_PASSES;
 use burin_ir::graph::{Builder, Graph, verify};
 use burin_ir::{Attr, DType, Tensor, TensorType};
 
@@ -29,7 +29,7 @@ fn chain(n: usize) -> Graph {
 #[test]
 fn long_chains_pass_in_linear_time() {
     let mut g = chain(50_000);
-    for p in PASSES {
+    for p in GRAPH_PASSES {
         (p.run)(&mut g).unwrap_or_else(|e| panic!("{}: {e}", p.name));
     }
     verify(&g).expect("still verifies");

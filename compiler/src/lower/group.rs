@@ -60,17 +60,39 @@ pub fn lower(graph: &Graph, fusion: &Fusion, layouts: &dyn Layouts, v: Value) ->
     let ty = graph.tensor_type(v).ok_or("a stored value is no tensor")?;
     let axes: Vec<Symbol> = (0..ty.rank()).map(|i| Symbol::new(&format!("a{i}"))).collect();
     let at: Vec<Expr> = axes.iter().map(|s| (*s).into()).collect();
-    let mut inliner = Inliner { graph, fusion, layouts, reads: Vec::new(), nodes: Vec::new(), done: HashMap::new(), fresh: 0 };
+    let mut inliner = Inliner {
+        graph,
+        fusion,
+        layouts,
+        reads: Vec::new(),
+        nodes: Vec::new(),
+        done: HashMap::new(),
+        fresh: 0,
+    };
     let value = inliner.define(v, &at)?;
     finish(inliner, v, axes, &ty.shape, value)
 }
 
 /// Builds the nest that copies a value, wherever it comes from, into a place of another layout.
-pub fn copy(graph: &Graph, fusion: &Fusion, layouts: &dyn Layouts, v: Value, to: &Layout) -> Result<Lowered, String> {
+pub fn copy(
+    graph: &Graph,
+    fusion: &Fusion,
+    layouts: &dyn Layouts,
+    v: Value,
+    to: &Layout,
+) -> Result<Lowered, String> {
     let ty = graph.tensor_type(v).ok_or("a copied value is no tensor")?;
     let axes: Vec<Symbol> = (0..ty.rank()).map(|i| Symbol::new(&format!("a{i}"))).collect();
     let at: Vec<Expr> = axes.iter().map(|s| (*s).into()).collect();
-    let mut inliner = Inliner { graph, fusion, layouts, reads: Vec::new(), nodes: Vec::new(), done: HashMap::new(), fresh: 0 };
+    let mut inliner = Inliner {
+        graph,
+        fusion,
+        layouts,
+        reads: Vec::new(),
+        nodes: Vec::new(),
+        done: HashMap::new(),
+        fresh: 0,
+    };
     let value = inliner.element(v, at)?;
     build(inliner, "copy".to_owned(), axes, &ty.shape, value, to)
 }
@@ -91,8 +113,15 @@ pub fn fill(dtype: DType, value: Scalar, shape: &[Expr], to: &Layout) -> Lowered
     Lowered { nest, reads: Vec::new(), nodes: Vec::new() }
 }
 
-fn finish(inliner: Inliner<'_>, v: Value, axes: Vec<Symbol>, shape: &[Expr], value: Term) -> Result<Lowered, String> {
-    let name = inliner.graph.producer(v).map_or("value", |(n, _)| inliner.graph.nodes[n].op.name).to_lowercase();
+fn finish(
+    inliner: Inliner<'_>,
+    v: Value,
+    axes: Vec<Symbol>,
+    shape: &[Expr],
+    value: Term,
+) -> Result<Lowered, String> {
+    let name =
+        inliner.graph.producer(v).map_or("value", |(n, _)| inliner.graph.nodes[n].op.name).to_lowercase();
     let layout = inliner.layouts.layout(v);
     build(inliner, name, axes, shape, value, &layout)
 }
@@ -154,7 +183,12 @@ impl Inliner<'_> {
             return Ok(t);
         }
         if let (Some(known), true) = (&self.graph.values[v].known, self.graph.producer(v).is_some()) {
-            return known_element(known, &ty.static_shape().ok_or("known contents of a symbolic shape")?, ty.dtype, at);
+            return known_element(
+                known,
+                &ty.static_shape().ok_or("known contents of a symbolic shape")?,
+                ty.dtype,
+                at,
+            );
         }
         match self.fusion.fate(v) {
             Fate::Inlined => self.define(v, at),

@@ -7,8 +7,8 @@
 
 use super::group::{Layout, Layouts};
 use crate::graph::fuse::{Fate, Fusion, assembled_parts};
-use burin_ir::graph::{Def, Graph, Value};
 use burin_ir::Expr;
+use burin_ir::graph::{Def, Graph, Value};
 use std::collections::{HashMap, HashSet};
 
 /// A piece of memory, in [`Places::roots`].

@@ -218,7 +218,9 @@ fn accesses(nest: &Nest, body: &Term, inner: Option<Symbol>) -> Vec<Access> {
 impl Contraction {
     /// Whether neighbours along an axis share what is loaded (a window slides over it).
     fn reuses(&self, axis: usize) -> bool {
-        self.loads.iter().any(|l| l.contiguous_along(axis) && l.along_reduction.as_ref().is_some_and(|s| *s == 1))
+        self.loads
+            .iter()
+            .any(|l| l.contiguous_along(axis) && l.along_reduction.as_ref().is_some_and(|s| *s == 1))
     }
 }
 

@@ -1,16 +1,16 @@
 //! From a graph in which everything is expanded to a [`Program`]: fusion, places, kernels, memory.
 
+use super::emit;
 use super::group::{self, Layout, Lowered};
 use super::nest::Nest;
 use super::place::{Places, Root, RootId};
 use super::schedule::{Machine, Schedule, choose};
-use super::emit;
 use crate::graph::fuse::{self, Fate, Fusion, assembled_parts, fill_value};
 use crate::memory::{self, Buffer};
 use crate::program::{Place, Port, Program, Step, Weight};
 use burin_ir::graph::{Graph, Value};
-use burin_ir::loops::{Access, Kernel, Stmt, LoopKind};
-use burin_ir::{Expr, TermKind, TensorType};
+use burin_ir::loops::{Access, Kernel, LoopKind, Stmt};
+use burin_ir::{Expr, TensorType, TermKind};
 use burin_runtime::abi::ALIGN;
 use std::collections::HashMap;
 
@@ -140,7 +140,13 @@ fn tasks(kernel: &Kernel) -> Expr {
 }
 
 /// The kernels of one stored value: its own, or the copies and fills that assemble it.
-fn draft(graph: &Graph, fusion: &Fusion, places: &Places, v: Value, out: &mut Vec<Draft>) -> Result<(), String> {
+fn draft(
+    graph: &Graph,
+    fusion: &Fusion,
+    places: &Places,
+    v: Value,
+    out: &mut Vec<Draft>,
+) -> Result<(), String> {
     let Some((node, _)) = graph.producer(v) else { return Ok(()) };
     let name = graph.describe(node);
     let fail = |e: String| if e.contains(&name) { e } else { format!("{name}: {e}") };
@@ -191,7 +197,12 @@ fn border(ty: &TensorType, inner: &[Expr], start: &[Expr]) -> Vec<(Vec<Expr>, Ve
 }
 
 /// Copies into outputs and states what could not be computed there.
-fn final_copies(graph: &Graph, fusion: &Fusion, places: &mut Places, out: &mut Vec<Draft>) -> Result<(), String> {
+fn final_copies(
+    graph: &Graph,
+    fusion: &Fusion,
+    places: &mut Places,
+    out: &mut Vec<Draft>,
+) -> Result<(), String> {
     let mut copy_to = |places: &mut Places, v: Value, root: Root, name: &str| -> Result<(), String> {
         let ty = graph.tensor_type(v).ok_or_else(|| format!("{name} is no tensor"))?;
         let layout = Layout::contiguous(&ty.shape);
@@ -358,7 +369,10 @@ fn plan_memory(places: &Places, drafts: &[Draft], calls: &[Call]) -> (HashMap<Ro
 /// The program's outside: dimensions, inputs, outputs, states.
 fn ports(graph: &Graph) -> Program {
     let port = |v: Value, name: &str| {
-        let ty = graph.tensor_type(v).cloned().unwrap_or(TensorType { dtype: burin_ir::DType::F32, shape: vec![] });
+        let ty = graph
+            .tensor_type(v)
+            .cloned()
+            .unwrap_or(TensorType { dtype: burin_ir::DType::F32, shape: vec![] });
         Port { name: name.to_owned(), ty }
     };
     let named = |v: Value| port(v, &graph.values[v].name);

@@ -6,11 +6,13 @@
 //! kernel's dimensions are [`Symbol`]s, and every bound, stride and index is an [`Expr`] over them.
 //!
 //! An index counts elements from the buffer's start; every access must be in bounds, which the
-//! interpreter checks and compiled code relies on. Buffers of one call do not overlap unless they
-//! are the same argument of kind [`Access::Update`].
+//! interpreter checks and compiled code relies on. Buffers of one call do not overlap, with one
+//! exception: a written buffer may be the memory of a read one if each element of it is read only
+//! to compute the element that is then written there.
 //!
 //! A kernel's parallel loop may only stand outermost (it is the kernel's whole body); its
-//! iterations may run in any order and at once, so they must not write what another one touches.
+//! iterations may run in any order and at once, so they must not write what another one touches
+//! (but two of them may write the same values to elements that none reads).
 
 pub mod build;
 pub mod interp;

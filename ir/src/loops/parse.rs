@@ -90,7 +90,9 @@ impl<'a> KernelParser<'a> {
         match self.buffer_names.insert(name.clone(), buf) {
             Some(_) => {
                 let name = crate::text::name(&name).into_owned();
-                Err(self.tokens.error_at(word_mark, format!("found a second buffer %{name}, expected a new name")))
+                Err(self
+                    .tokens
+                    .error_at(word_mark, format!("found a second buffer %{name}, expected a new name")))
             }
             None => Ok(()),
         }

@@ -158,7 +158,8 @@ impl Generator<'_, '_> {
             Stmt::If { cond, then, otherwise, yields } => self.branch(cond, then, otherwise, yields)?,
             Stmt::Store { buffer, index, stride, value } => {
                 let value = self.value(*value)?;
-                let at = Place { buffer: *buffer, start: self.start(*buffer), index, stride, flags: memory() };
+                let at =
+                    Place { buffer: *buffer, start: self.start(*buffer), index, stride, flags: memory() };
                 self.emit.store(&mut self.scope, &at, &value)?;
             }
         }
