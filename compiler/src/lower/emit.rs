@@ -592,7 +592,7 @@ mod tests {
             stores: vec![Store { buffer: 2, index: Expr::from(m) * 50 + Expr::from(n), value }],
         };
         nest.normalise();
-        let machine = Machine { vector_bits: 128, registers: 16, l1_bytes: 32768, l2_bytes: 524288 };
+        let machine = Machine::with_vectors(128, 16);
         let schedule = choose(&nest, &machine);
         assert_eq!(schedule.kind, "contract");
         let kernel = emit(&nest, &schedule);

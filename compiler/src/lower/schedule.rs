@@ -16,6 +16,9 @@ pub struct Machine {
     pub vector_bits: u32,
     /// Number of vector registers.
     pub registers: u32,
+    /// Whether a multiply-add overwrites one of its factors, not the sum: what the factor is needed
+    /// for again is a copy, and so is every sum from one turn of a loop to the next.
+    pub overwrites_factor: bool,
     /// First-level data cache of a core.
     pub l1_bytes: i64,
     /// Second-level cache of a core.
@@ -26,7 +29,7 @@ impl Machine {
     /// What is assumed of a core that has vectors of that width: the caches of a small server core
     /// of the last years, so that code made on one machine does not differ from another's.
     pub const fn with_vectors(vector_bits: u32, registers: u32) -> Machine {
-        Machine { vector_bits, registers, l1_bytes: 32 << 10, l2_bytes: 512 << 10 }
+        Machine { vector_bits, registers, overwrites_factor: false, l1_bytes: 32 << 10, l2_bytes: 512 << 10 }
     }
 }
 
@@ -298,7 +301,7 @@ fn contract(nest: &Nest, machine: &Machine, c: &Contraction, vector: Option<usiz
         return;
     };
     let rows = typical(&nest.axes[row].1);
-    let (r, n) = register_tile(rows, columns, s.lanes as i64, machine.registers as i64);
+    let (r, n) = register_tile(rows, columns, s.lanes as i64, machine);
     (s.tile[row], s.tile[v]) = (r, n);
     s.pin = true;
     s.kind = "contract";
@@ -324,15 +327,17 @@ fn dot(nest: &Nest, c: &Contraction, s: &mut Schedule) {
 }
 
 /// Rows and vectors of the register tile with the least estimated cycles for the whole.
-fn register_tile(rows: i64, columns: i64, lanes: i64, registers: i64) -> (i64, i64) {
+fn register_tile(rows: i64, columns: i64, lanes: i64, machine: &Machine) -> (i64, i64) {
     let mut best = (i64::MAX, (1, 1));
+    // Besides accumulators and one row of vectors: a splat, and its copy.
+    let others = 1 + i64::from(machine.overwrites_factor);
     for n in 1..=6 {
         for r in 1..=12 {
-            // Accumulators, one row of vectors, and a splat.
-            if r * n + n + 1 > registers || r > rows.max(1) || (n - 1) * lanes >= columns.max(1) {
+            let used = r * n + n + others;
+            if used > machine.registers as i64 || r > rows.max(1) || (n - 1) * lanes >= columns.max(1) {
                 continue;
             }
-            let cost = tile_cost(rows, columns, lanes, r, n);
+            let cost = tile_cost(rows, columns, lanes, (r, n), machine);
             if cost < best.0 {
                 best = (cost, (r, n));
             }
@@ -341,14 +346,24 @@ fn register_tile(rows: i64, columns: i64, lanes: i64, registers: i64) -> (i64, i
     best.1
 }
 
-/// Half cycles of one reduction step over all tiles.
-fn tile_cost(rows: i64, columns: i64, lanes: i64, r: i64, n: i64) -> i64 {
-    const LATENCY: i64 = 8; // a multiply-add's four cycles, two of them issued a cycle
-    let step = |r: i64, n: i64| if r * n == 0 { 0 } else { (r * n).max(r + n).max(LATENCY) + 1 };
+/// Sixths of a cycle of one reduction step over all tiles.
+fn tile_cost(rows: i64, columns: i64, lanes: i64, (r, n): (i64, i64), machine: &Machine) -> i64 {
+    let step = |r: i64, n: i64| if r * n == 0 { 0 } else { step_cost(r, n, machine) };
     let width = n * lanes;
     let tail = (columns % width + lanes - 1) / lanes;
     let row_of = |r: i64| columns / width * step(r, n) + step(r, tail);
     rows / r * row_of(r) + row_of(rows % r)
+}
+
+/// Sixths of a cycle of one reduction step of a tile: six instructions are issued a cycle, two of
+/// them multiply-adds and two of them loads, and a sum is ready four cycles after the one before.
+fn step_cost(r: i64, n: i64, machine: &Machine) -> i64 {
+    const LATENCY: i64 = 24;
+    // A splat that is used once is loaded as one.
+    let splats = if n == 1 { r } else { 2 * r };
+    let copies = if machine.overwrites_factor { r * (n - 1) + r * n } else { 0 };
+    let issued = r * n + n + splats + copies;
+    (3 * r * n).max(3 * (r + n)).max(issued).max(LATENCY) + 3
 }
 
 /// The order of loops that streams the fewest bytes again.

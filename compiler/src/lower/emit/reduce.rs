@@ -119,10 +119,18 @@ impl Emitter<'_> {
             && r.dtype.is_float()
         {
             let (a, b) = (self.terms(&args[0], at), self.terms(&args[1], at));
-            return (0..acc.len()).map(|i| self.op(ScalarOp::MulAdd, &[a[i], b[i], acc[i]])).collect();
+            return (0..acc.len()).map(|i| self.multiply_add(a[i], b[i], acc[i])).collect();
         }
         let values = self.terms(r.body, at);
         (0..acc.len()).map(|i| self.op(r.op.combine(), &[acc[i], values[i]])).collect()
+    }
+
+    /// `a * b + sum`. A factor that is the same in all lanes stands first: where the instruction
+    /// overwrites its first operand, that is the one that the next row does not need.
+    fn multiply_add(&mut self, a: Val, b: Val, sum: Val) -> Val {
+        let lanes = |v: Val| self.kernel.values[v].lanes;
+        let (a, b) = if lanes(b) < lanes(a) { (b, a) } else { (a, b) };
+        self.op(ScalarOp::MulAdd, &[a, b, sum])
     }
 
     /// Accumulates in vectors along the innermost variable, and the rest of it in a scalar; then

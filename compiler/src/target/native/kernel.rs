@@ -5,9 +5,8 @@
 //! body is one parallel loop, the function runs its iterations `begin..end`; else it runs the body
 //! once, provided that `begin < end`.
 //!
-//! Loops are tested at the bottom, with one guard in front unless the extent is a positive
-//! constant. Loads may not be moved by Cranelift, so that none is done above the guard or the
-//! condition that makes it valid.
+//! Loops are tested at the top, and what is carried out of one is what its test sees. Loads may not
+//! be moved by Cranelift out of the loop or condition that makes them valid.
 
 use super::NativeError;
 use super::access::Place;
@@ -93,8 +92,6 @@ struct Span {
     from: ir::Value,
     to: ir::Value,
     range: Range,
-    /// Whether it is known to run at least once.
-    runs: bool,
 }
 
 impl Generator<'_, '_> {
@@ -124,7 +121,7 @@ impl Generator<'_, '_> {
     fn run(&mut self, begin: ir::Value, end: ir::Value) -> Result<(), String> {
         match parallel_loop(self.kernel) {
             Some(l) => {
-                let span = Span { from: begin, to: end, range: self.range_below(&l.extent), runs: false };
+                let span = Span { from: begin, to: end, range: self.range_below(&l.extent) };
                 self.counted(l, span)?;
             }
             None => {
@@ -296,8 +293,7 @@ impl Generator<'_, '_> {
             return self.settle(l.carries.iter().map(|c| (c.result, c.next)));
         }
         let to = self.expr(&l.extent)?;
-        let runs = self.scope.range(&l.extent).lo.is_some_and(|lo| lo > 0);
-        self.counted(l, Span { from, to, range, runs })
+        self.counted(l, Span { from, to, range })
     }
 
     /// Values that are others under a new name.
@@ -310,30 +306,26 @@ impl Generator<'_, '_> {
         Ok(())
     }
 
-    /// A loop with its test at the bottom.
+    /// A loop with its test at the top: so what is carried has one use, by the next turn. Cranelift
+    /// folds a load into an instruction only if that one's result, what is computed from it and so
+    /// on have one use each. The exit is the branch taken: Cranelift lifts code out of a loop only
+    /// while it has not yet come to what follows it, and walks the block that falls through first.
     fn counted(&mut self, l: &Loop, span: Span) -> Result<(), String> {
         let inits: Vec<Val> = l.carries.iter().map(|c| c.init).collect();
         let nexts: Vec<Val> = l.carries.iter().map(|c| c.next).collect();
         let start = self.arguments(&inits)?;
-        let (body, exit) = (self.emit.b.create_block(), self.emit.b.create_block());
-        let var = self.emit.b.append_block_param(body, types::I64);
-        let params: Vec<(Val, Val)> = l.carries.iter().map(|c| (c.param, c.result)).collect();
-        for (param, result) in &params {
-            self.parameters(body, *param);
-            self.parameters(exit, *result);
+        let [head, body, exit] = [(); 3].map(|()| self.emit.b.create_block());
+        let var = self.emit.b.append_block_param(head, types::I64);
+        for c in &l.carries {
+            self.parameters(head, c.param);
+            self.values[c.result] = self.values[c.param].clone();
         }
         let b = &mut *self.emit.b;
-        let entry: Vec<BlockArg> = std::iter::once(span.from.into()).chain(start.iter().copied()).collect();
-        if span.runs {
-            b.ins().jump(body, &entry);
-        } else {
-            // What Cranelift lifts out of the loop goes to a block of its own, behind the guard.
-            let ahead = b.create_block();
-            let any = b.ins().icmp(IntCC::SignedLessThan, span.from, span.to);
-            b.ins().brif(any, ahead, &[], exit, &start);
-            b.switch_to_block(ahead);
-            b.ins().jump(body, &entry);
-        }
+        let entry: Vec<BlockArg> = std::iter::once(span.from.into()).chain(start).collect();
+        b.ins().jump(head, &entry);
+        b.switch_to_block(head);
+        let done = b.ins().icmp(IntCC::SignedGreaterThanOrEqual, var, span.to);
+        b.ins().brif(done, exit, &[], body, &[]);
         b.switch_to_block(body);
         let mark = self.scope.enter();
         self.depth += 1;
@@ -344,9 +336,8 @@ impl Generator<'_, '_> {
         let next = self.arguments(&nexts)?;
         let b = &mut *self.emit.b;
         let counted = b.ins().iadd_imm_s(var, 1);
-        let more = b.ins().icmp(IntCC::SignedLessThan, counted, span.to);
-        let again: Vec<BlockArg> = std::iter::once(counted.into()).chain(next.iter().copied()).collect();
-        b.ins().brif(more, body, &again, exit, &next);
+        let again: Vec<BlockArg> = std::iter::once(counted.into()).chain(next).collect();
+        b.ins().jump(head, &again);
         b.switch_to_block(exit);
         Ok(())
     }

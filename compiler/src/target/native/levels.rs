@@ -92,8 +92,10 @@ impl TargetSpec {
 
     /// What schedules are chosen for.
     pub fn machine(&self) -> Machine {
-        let registers = if self.arch == arch::X86_64 { 16 } else { 32 };
-        Machine::with_vectors(self.vector_bits, registers)
+        let x86 = self.arch == arch::X86_64;
+        let registers = if x86 { 16 } else { 32 };
+        // Cranelift has only those of x86's three forms that overwrite a factor.
+        Machine { overwrites_factor: x86, ..Machine::with_vectors(self.vector_bits, registers) }
     }
 
     /// A triple (`None`: this machine) and a level (`None`: the triple's default). An error names
