@@ -53,80 +53,94 @@ pub fn host_features() -> u64 {
     x86::features()
 }
 
-/// Intel SDM volume 2, CPUID; volume 1, 13.2 for what XGETBV says.
+/// Where CPUID tells of a feature of x86-64 (Intel SDM volume 2, CPUID).
+#[derive(Clone, Copy, Debug)]
+pub struct Cpuid {
+    /// One of [`cpu`].
+    pub feature: u64,
+    /// The leaf; the subleaf is 0.
+    pub leaf: u32,
+    /// Which of the answer's registers.
+    pub register: Register,
+    /// Which of its bits.
+    pub bit: u32,
+    /// The bits of XCR0 that must be set: register state that the system saves (volume 1, 13.2).
+    pub state: u64,
+}
+
+/// A register in which CPUID answers.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[allow(missing_docs)] // they are called what the CPU calls them
+pub enum Register {
+    Ebx,
+    Ecx,
+}
+
+/// The leaf and bit (of ECX) that say that the system has enabled XGETBV, which reads XCR0.
+pub const OSXSAVE: (u32, u32) = (1, 27);
+
+/// The features of x86-64.
+pub const X86_FEATURES: [Cpuid; 19] = {
+    use Register::{Ebx, Ecx};
+    use cpu::*;
+    const YMM: u64 = 0b110;
+    const ZMM: u64 = 0b1110_0110;
+    const EXTENDED: u32 = 0x8000_0001;
+    const fn at(feature: u64, leaf: u32, register: Register, bit: u32, state: u64) -> Cpuid {
+        Cpuid { feature, leaf, register, bit, state }
+    }
+    [
+        at(SSE3, 1, Ecx, 0, 0),
+        at(SSSE3, 1, Ecx, 9, 0),
+        at(FMA, 1, Ecx, 12, YMM),
+        at(SSE41, 1, Ecx, 19, 0),
+        at(SSE42, 1, Ecx, 20, 0),
+        at(MOVBE, 1, Ecx, 22, 0),
+        at(POPCNT, 1, Ecx, 23, 0),
+        at(AVX, 1, Ecx, 28, YMM),
+        at(F16C, 1, Ecx, 29, YMM),
+        at(BMI1, 7, Ebx, 3, 0),
+        at(AVX2, 7, Ebx, 5, YMM),
+        at(BMI2, 7, Ebx, 8, 0),
+        at(AVX512F, 7, Ebx, 16, ZMM),
+        at(AVX512DQ, 7, Ebx, 17, ZMM),
+        at(AVX512CD, 7, Ebx, 28, ZMM),
+        at(AVX512BW, 7, Ebx, 30, ZMM),
+        at(AVX512VL, 7, Ebx, 31, ZMM),
+        at(AVX512VNNI, 7, Ecx, 11, ZMM),
+        at(LZCNT, EXTENDED, Ecx, 5, 0),
+    ]
+};
+
 #[cfg(target_arch = "x86_64")]
 mod x86 {
-    use crate::abi::cpu::*;
+    use super::{OSXSAVE, Register, X86_FEATURES};
     use core::arch::x86_64::{__cpuid, __cpuid_count, _xgetbv};
 
-    /// Which register state a feature needs the system to save.
-    #[derive(Clone, Copy, PartialEq)]
-    enum Needs {
-        Nothing,
-        Ymm,
-        Zmm,
-    }
-    use Needs::*;
-
-    /// (feature, bit, needs) of leaf 1's ECX.
-    const LEAF1_ECX: [(u64, u32, Needs); 9] = [
-        (SSE3, 0, Nothing),
-        (SSSE3, 9, Nothing),
-        (FMA, 12, Ymm),
-        (SSE41, 19, Nothing),
-        (SSE42, 20, Nothing),
-        (MOVBE, 22, Nothing),
-        (POPCNT, 23, Nothing),
-        (AVX, 28, Ymm),
-        (F16C, 29, Ymm),
-    ];
-    /// Of leaf 7's EBX.
-    const LEAF7_EBX: [(u64, u32, Needs); 8] = [
-        (BMI1, 3, Nothing),
-        (AVX2, 5, Ymm),
-        (BMI2, 8, Nothing),
-        (AVX512F, 16, Zmm),
-        (AVX512DQ, 17, Zmm),
-        (AVX512CD, 28, Zmm),
-        (AVX512BW, 30, Zmm),
-        (AVX512VL, 31, Zmm),
-    ];
-    /// Of leaf 7's ECX.
-    const LEAF7_ECX: [(u64, u32, Needs); 1] = [(AVX512VNNI, 11, Zmm)];
-    /// Of leaf 0x8000_0001's ECX.
-    const EXTENDED_ECX: [(u64, u32, Needs); 1] = [(LZCNT, 5, Nothing)];
-
-    const OSXSAVE: u32 = 1 << 27;
-    const XCR0_YMM: u64 = 0b110;
-    const XCR0_ZMM: u64 = 0b1110_0110;
-
     pub(super) fn features() -> u64 {
-        let (max, max_extended) = (__cpuid(0).eax, __cpuid(0x8000_0000).eax);
-        let leaf1 = __cpuid(1).ecx;
-        let xcr0 = if leaf1 & OSXSAVE != 0 {
+        let ask = |leaf: u32| {
+            // A leaf above the greatest of its range answers for another one.
+            let known = __cpuid(leaf & 0x8000_0000).eax >= leaf;
+            known.then(|| __cpuid_count(leaf, 0)).map_or((0, 0), |a| (a.ebx, a.ecx))
+        };
+        let saved = if ask(OSXSAVE.0).1 >> OSXSAVE.1 & 1 != 0 {
             // SAFETY: OSXSAVE says that the system has enabled XGETBV.
             unsafe { xcr0() }
         } else {
             0
         };
-        let collect = |register: u32, table: &[(u64, u32, Needs)]| {
-            let saved = |needs| match needs {
-                Nothing => true,
-                Ymm => xcr0 & XCR0_YMM == XCR0_YMM,
-                Zmm => xcr0 & XCR0_ZMM == XCR0_ZMM,
-            };
-            let has = |(f, bit, needs): &(u64, u32, Needs)| {
-                if register >> bit & 1 != 0 && saved(*needs) { *f } else { 0 }
-            };
-            table.iter().map(has).fold(0, |a, b| a | b)
-        };
-        let mut mask = collect(leaf1, &LEAF1_ECX);
-        if max >= 7 {
-            let leaf7 = __cpuid_count(7, 0);
-            mask |= collect(leaf7.ebx, &LEAF7_EBX) | collect(leaf7.ecx, &LEAF7_ECX);
-        }
-        if max_extended >= 0x8000_0001 {
-            mask |= collect(__cpuid(0x8000_0001).ecx, &EXTENDED_ECX);
+        let mut mask = 0;
+        let mut answer = (0, (0, 0));
+        for f in X86_FEATURES {
+            // Under a virtual machine each question costs a microsecond or more.
+            if answer.0 != f.leaf {
+                answer = (f.leaf, ask(f.leaf));
+            }
+            let (ebx, ecx) = answer.1;
+            let register = if f.register == Register::Ebx { ebx } else { ecx };
+            if register >> f.bit & 1 != 0 && saved & f.state == f.state {
+                mask |= f.feature;
+            }
         }
         mask
     }

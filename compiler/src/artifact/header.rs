@@ -90,7 +90,7 @@ fn usage(out: &mut String, p: &Program, name: &str, upper: &str) {
          \x20  burin_call call = {{.weights = {name}_weights, .arena = arena, .inputs = inputs, .outputs = outputs,\n\
          \x20                     .output_dims = shapes, .dims = dims, .workers = 1}};\n\
          \x20  if ({name}_run(&call)) return 1;\n\n\
-         \x20  The code needs a CPU of the level named above; it does not check that itself.\n",
+         \x20  {name}_plan answers 2 on a CPU below the level named above; call it before {name}_run.\n",
         list(p.inputs.len(), "input"),
         list(p.outputs.len(), "output"),
     );

@@ -14,6 +14,7 @@
 
 use super::NativeError;
 use super::checked::Checked;
+use super::cpuid;
 use super::function::{self, Function, PTR, import, memory, words};
 use super::index::Scope;
 use super::kernel::{frame_words, has_scratch};
@@ -21,7 +22,7 @@ use super::levels::TargetSpec;
 use crate::program::{Place, Port, Program, Step};
 use burin_ir::Symbol;
 use burin_ir::expr::{Expr, Range};
-use burin_runtime::abi::{ALIGN, Call, Plan, Status, code};
+use burin_runtime::abi::{ALIGN, Call, Plan, Status, arch, code};
 use core::mem::offset_of;
 use cranelift_codegen::ir::condcodes::IntCC;
 use cranelift_codegen::ir::{
@@ -42,11 +43,21 @@ pub enum Part {
     Lets(usize),
     /// `(call, table)`: a stretch of steps.
     Steps(usize),
-    /// The ABI's `PlanFn`.
+    /// The ABI's `PlanFn`, the CPU being known to have what it needs.
     Plan,
     /// The ABI's `RunFn`.
     Run,
+    /// [`cpuid::ask`].
+    AskCpu,
+    /// [`cpuid::saved`].
+    SavedState,
+    /// The ABI's `PlanFn` where the code needs more than every CPU of its kind has: asks the CPU,
+    /// then goes on to [`Part::Plan`].
+    Guard,
 }
+
+/// The parts of which there is one each; the guard's come last, since not every target has them.
+const SINGLE: [Part; 6] = [Part::Invoke, Part::Plan, Part::Run, Part::AskCpu, Part::SavedState, Part::Guard];
 
 /// What is needed to compile a program's entry.
 pub struct Entry<'a> {
@@ -77,7 +88,7 @@ impl<'a> Entry<'a> {
     pub fn functions(&self) -> Vec<Part> {
         let lets = self.program.lets.len().div_ceil(PER_FUNCTION);
         let steps = self.program.steps.len().div_ceil(PER_FUNCTION);
-        let mut parts = vec![Part::Invoke, Part::Plan, Part::Run];
+        let mut parts = self.single().to_vec();
         parts.extend((0..lets).map(Part::Lets));
         parts.extend((0..steps).map(Part::Steps));
         parts
@@ -88,17 +99,24 @@ impl<'a> Entry<'a> {
         let lets = self.program.lets.len().div_ceil(PER_FUNCTION);
         self.program.kernels.len()
             + match part {
-                Part::Invoke => 0,
-                Part::Plan => 1,
-                Part::Run => 2,
-                Part::Lets(i) => 3 + i,
-                Part::Steps(i) => 3 + lets + i,
+                Part::Lets(i) => self.single().len() + i,
+                Part::Steps(i) => self.single().len() + lets + i,
+                one => SINGLE.iter().position(|p| *p == one).unwrap_or(SINGLE.len()),
             }
     }
 
-    /// The number of `plan` in the blob.
+    fn single(&self) -> &'static [Part] {
+        if self.is_guarded() { &SINGLE } else { &SINGLE[..3] }
+    }
+
+    /// Whether the code asks the CPU for its features.
+    fn is_guarded(&self) -> bool {
+        self.target.arch == arch::X86_64 && self.target.features != 0
+    }
+
+    /// The number of the ABI's `PlanFn` in the blob.
     pub fn plan(&self) -> usize {
-        self.number(Part::Plan)
+        self.number(if self.is_guarded() { Part::Guard } else { Part::Plan })
     }
 
     /// The number of `run` in the blob.
@@ -111,7 +129,9 @@ impl<'a> Entry<'a> {
             Part::Invoke => words(5, &[]),
             Part::Lets(_) => words(1, &[types::I8]),
             Part::Steps(_) => words(2, &[]),
-            Part::Plan | Part::Run => words(1, &[types::I32]),
+            Part::Plan | Part::Run | Part::Guard => words(1, &[types::I32]),
+            Part::AskCpu => words(1, &[types::I64]),
+            Part::SavedState => words(0, &[types::I64]),
         }
     }
 
@@ -122,19 +142,30 @@ impl<'a> Entry<'a> {
             Part::Run => RUN.name.to_owned(),
             Part::Lets(i) => format!("lets.{i}"),
             Part::Steps(i) => format!("steps.{i}"),
+            Part::Guard => "guard".to_owned(),
+            Part::AskCpu | Part::SavedState => "cpu".to_owned(),
         }
     }
 
     /// Compiles one of the functions.
     pub fn compile(&self, part: Part) -> Result<Function, NativeError> {
         let name = Self::name(part);
-        function::build(&name, Self::signature(part), self.target, |b, params| {
+        match part {
+            Part::AskCpu => return Ok(cpuid::ask()),
+            Part::SavedState => return Ok(cpuid::saved()),
+            _ => {}
+        }
+        let baseline = if part == Part::Guard { Some(self.target.baseline()?) } else { None };
+        let target = baseline.as_ref().unwrap_or(self.target);
+        function::build(&name, Self::signature(part), target, |b, params| {
             match part {
                 Part::Invoke => invoke(b, params),
                 Part::Lets(i) => self.lets(b, params, i),
                 Part::Steps(i) => self.steps(b, params, i),
                 Part::Plan => self.plan_body(b, params[0]),
                 Part::Run => self.run_body(b, params[0]),
+                Part::Guard => self.guard(b, params[0]),
+                Part::AskCpu | Part::SavedState => Err("is made of bytes".to_owned()),
             }
             .map_err(|what| NativeError::Internal { function: name.clone(), what })
         })
@@ -241,6 +272,24 @@ impl<'a> Entry<'a> {
         store_all(b, out, &outputs);
         b.ins().store(memory(), total, plan, offset_of!(Plan, arena_bytes) as i32);
         succeed(b, plan, &PLAN);
+        Ok(())
+    }
+
+    fn guard(&self, b: &mut FunctionBuilder<'_>, plan: Value) -> Result<(), String> {
+        let needed = self.target.features;
+        let (ask, saved) = (self.number(Part::AskCpu), self.number(Part::SavedState));
+        let missing = cpuid::missing(b, needed, ask, saved);
+        let (refused, next) = (b.create_block(), b.create_block());
+        b.ins().brif(missing, refused, &[], next, &[]);
+        b.switch_to_block(refused);
+        let none = b.ins().iconst(types::I32, 0);
+        let needed = b.ins().iconst(types::I64, needed as i64);
+        answer(b, plan, &PLAN, code::CPU, none, missing, needed);
+        b.switch_to_block(next);
+        let body = import(b, self.number(Part::Plan), Self::signature(Part::Plan));
+        let inst = b.ins().call(body, &[plan]);
+        let code = b.inst_results(inst)[0];
+        b.ins().return_(&[code]);
         Ok(())
     }
 

@@ -157,6 +157,14 @@ impl TargetSpec {
         })
     }
 
+    /// The same triple at the level that all its machines have.
+    pub fn baseline(&self) -> Result<TargetSpec, NativeError> {
+        match self.arch {
+            arch::X86_64 => TargetSpec::x86(self.triple.clone(), X86_LEVELS[0].name),
+            _ => Ok(self.clone()),
+        }
+    }
+
     /// An architecture with one level.
     fn single(
         triple: Triple,

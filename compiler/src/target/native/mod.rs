@@ -3,7 +3,8 @@
 //! - [`levels`]: which architectures and CPU levels there are, and what each can do.
 //! - [`kernel`], with [`index`], [`access`], [`value`], [`ops`], [`cast`], [`rounding`]: one kernel
 //!   becomes one function.
-//! - [`entry`]: the `plan` and `run` functions of the ABI around the kernels.
+//! - [`entry`], with [`checked`] and [`cpuid`]: the `plan` and `run` functions of the ABI around the
+//!   kernels.
 //! - [`function`]: one function's bytes and relocations, whoever made them. Cranelift makes all of
 //!   them now; an emitter for wider vectors only has to hand over the same struct.
 //! - [`link`]: functions laid out one after another, their references to one another resolved.
@@ -14,12 +15,13 @@
 //! moved above the loop guard or the conditional that makes it valid. Code is a pure function of
 //! the program and the target: it does not depend on the number of threads that compile it.
 //!
-//! Whether the CPU has the level's features is not asked by the code itself, since Cranelift has no
-//! instruction for it: whoever loads an image compares its feature mask before the first call.
+//! Whether the CPU has the level's features is asked by `plan` ([`cpuid`]), without which nobody
+//! knows how large the arena is: a caller that keeps to the ABI never meets an illegal instruction.
 
 pub mod access;
 pub mod cast;
 pub mod checked;
+pub mod cpuid;
 pub mod entry;
 pub mod function;
 pub mod index;

@@ -137,6 +137,22 @@ fn plans_and_refusals() {
     assert_eq!(answer, code::TOO_LARGE);
 }
 
+/// Asked for every feature, and for more than there are, the code names the same ones as the host
+/// side does. Nothing but the question runs, so that the level does not matter.
+#[cfg(target_arch = "x86_64")]
+#[test]
+fn plan_refuses_a_cpu_that_lacks_features() {
+    let mut target = TargetSpec::host().expect("host");
+    target.features = u64::MAX;
+    let compiled = compile(&chain(2, &[1.0, 2.0, 3.0]), &target).expect("compiles");
+    let host = TargetSpec::host().expect("host");
+    let code = Mapped::new(&compiled, &host).expect("maps");
+    let (answer, got, _) = plan(&code, &[10], 1);
+    assert_eq!((answer, got.status.code), (code::CPU, code::CPU));
+    assert_eq!(got.status.found as u64, !burin_runtime::cpu::host_features());
+    assert_eq!(got.arena_bytes, 0);
+}
+
 /// Runs tasks backwards, one by one, alternating between two workers, and counts calls.
 unsafe extern "C" fn backwards(host: *mut c_void, task: TaskFn, frame: *const u64, tasks: i64) {
     // SAFETY: the host is the test's list of events.
