@@ -133,3 +133,19 @@ fn a_full_disk_is_the_inputs_fault() {
     assert_eq!(out.status.code(), Some(2), "{}", common::stderr(&out));
     assert!(common::stderr(&out).contains("cannot write to stdout"));
 }
+
+/// A limit on the size of files fails a write in its middle, as a disk does that has no room left.
+#[test]
+#[cfg(target_os = "linux")]
+fn a_build_that_finds_no_room_leaves_nothing() {
+    let folder = folder();
+    let limited = format!("trap '' XFSZ; ulimit -f 64; exec {} \"$@\"", env!("CARGO_BIN_EXE_burin"));
+    let out = std::process::Command::new("sh")
+        .args(["-c", &limited, "sh", "build", "tiny.burin", "-o", "tiny"])
+        .current_dir(folder.path(""))
+        .output()
+        .unwrap();
+    assert_eq!(out.status.code(), Some(2), "{}", common::stderr(&out));
+    assert!(common::stderr(&out).contains("error: tiny: File too large"), "{}", common::stderr(&out));
+    assert_eq!(folder.names(), ["tiny.burin"]);
+}

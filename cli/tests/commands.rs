@@ -160,4 +160,10 @@ fn libraries_come_with_a_header() {
     folder.ok("build tiny.burin -o tiny.o --emit obj --target aarch64-unknown-linux-gnu");
     assert_eq!(folder.names(), ["tiny.burin", "tiny.h", "tiny.o", "x.npy"]);
     assert!(std::fs::read_to_string(folder.path("tiny.h")).unwrap().contains("tiny_image"));
+    for (kind, file) in [("staticlib", "libtiny.a"), ("sharedlib", "libtiny.so")] {
+        let folder = self::folder();
+        folder.ok(&format!("build tiny.burin -o {file} --emit {kind}"));
+        assert_eq!(folder.names().len(), 4, "{:?}", folder.names());
+        assert!(folder.path(file).metadata().unwrap().len() > 0);
+    }
 }
