@@ -11,6 +11,10 @@ use burin_ir::{DType, Expr, ReduceOp, ScalarOp, Symbol, Term, TermKind};
 const UNROLLED_BODIES: i64 = 128;
 /// ... and one position's accumulator is updated at most so many times in a row.
 const UNROLLED_STEPS: i64 = 27;
+/// Sums of terms that are no products are taken in blocks of blocks, of so many terms each, so that
+/// errors grow with the logarithm of their number (Higham, Accuracy and Stability of Numerical
+/// Algorithms, 4.2). The terms of products are as often too large as too small.
+const BLOCKS: [i64; 3] = [512, 64, 8];
 
 /// A reduction being emitted.
 struct Reduction<'a> {
@@ -20,6 +24,14 @@ struct Reduction<'a> {
     dtype: DType,
     /// The variables from this one on are unrolled.
     unrolled: usize,
+}
+
+impl Reduction<'_> {
+    /// Whether it is a sum of floats that are no products.
+    fn is_plain_sum(&self) -> bool {
+        let product = matches!(self.body.kind(), TermKind::Op(ScalarOp::Mul, _));
+        self.op == ReduceOp::Sum && self.dtype.is_float() && !product
+    }
 }
 
 impl Emitter<'_> {
@@ -96,10 +108,70 @@ impl Emitter<'_> {
                 self.plain_level(r, level + 1, inner, acc)
             });
         }
-        self.repeat(extent, &acc, |e, i, acc| {
-            let inner = e.with(&at, *var, &i, None);
-            e.plain_level(r, level + 1, inner, acc)
+        self.in_blocks(r, extent, acc, &mut |e, i, acc| {
+            let inner = e.with(&at, *var, i, None);
+            e.apart(r, level + 1 < r.unrolled, acc, |e, acc| e.plain_level(r, level + 1, inner, acc))
         })
+    }
+
+    /// A loop of a reduction whose every turn adds to the accumulators.
+    fn in_blocks(
+        &mut self,
+        r: &Reduction<'_>,
+        count: &Expr,
+        acc: Vec<Val>,
+        turn: &mut dyn FnMut(&mut Self, &Expr, Vec<Val>) -> Vec<Val>,
+    ) -> Vec<Val> {
+        let blocks: &[i64] = match (r.is_plain_sum(), count.as_const()) {
+            (false, _) => &[],
+            (true, Some(n)) => &BLOCKS[BLOCKS.iter().filter(|b| 2 * **b > n).count()..],
+            // Each block takes a loop more, for what is left of it.
+            (true, None) => &BLOCKS[1..],
+        };
+        self.block_level(r, &Expr::ZERO, count, blocks, acc, turn)
+    }
+
+    fn block_level(
+        &mut self,
+        r: &Reduction<'_>,
+        from: &Expr,
+        count: &Expr,
+        blocks: &[i64],
+        acc: Vec<Val>,
+        turn: &mut dyn FnMut(&mut Self, &Expr, Vec<Val>) -> Vec<Val>,
+    ) -> Vec<Val> {
+        let Some((block, smaller)) = blocks.split_first() else {
+            return self.repeat(count, &acc, |e, i, acc| turn(e, &(from + &i), acc));
+        };
+        let whole = count.floor_div(&(*block).into());
+        let covered = &whole * *block;
+        let acc = self.repeat(&whole, &acc, |e, t, acc| {
+            let start = from + &(&t * *block);
+            e.apart(r, true, acc, |e, acc| e.block_level(r, &start, &(*block).into(), smaller, acc, turn))
+        });
+        let rest = count - &covered;
+        if rest == 0 {
+            return acc;
+        }
+        let start = from + &covered;
+        self.apart(r, true, acc, |e, acc| e.block_level(r, &start, &rest, smaller, acc, turn))
+    }
+
+    /// What `part` adds up, begun anew and added to the accumulators at once, if the reduction is a
+    /// sum that is taken in blocks and `apart`; else accumulated on.
+    fn apart(
+        &mut self,
+        r: &Reduction<'_>,
+        apart: bool,
+        acc: Vec<Val>,
+        part: impl FnOnce(&mut Self, Vec<Val>) -> Vec<Val>,
+    ) -> Vec<Val> {
+        if !apart || !r.is_plain_sum() {
+            return part(self, acc);
+        }
+        let zeros = acc.iter().map(|v| self.identity(r, self.kernel.values[*v].lanes)).collect();
+        let parts = part(self, zeros);
+        acc.iter().zip(parts).map(|(a, b)| self.op(r.op.combine(), &[*a, b])).collect()
     }
 
     fn with(&mut self, at: &[Position], var: Symbol, e: &Expr, vector: Option<u16>) -> Vec<Position> {
@@ -170,9 +242,9 @@ impl Emitter<'_> {
     ) -> Vec<Val> {
         let (var, extent) = &r.vars[level];
         if level + 1 < r.vars.len() {
-            return self.repeat(extent, &acc, |e, i, acc| {
-                let inner = e.with(&at, *var, &i, None);
-                e.vector_level(r, level + 1, inner, acc, (lanes, unroll))
+            return self.in_blocks(r, extent, acc, &mut |e, i, acc| {
+                let inner = e.with(&at, *var, i, None);
+                e.apart(r, true, acc, |e, acc| e.vector_level(r, level + 1, inner, acc, (lanes, unroll)))
             });
         }
         let width = lanes as i64;
@@ -200,9 +272,9 @@ impl Emitter<'_> {
         if piece.count == 0 {
             return acc;
         }
-        self.repeat(&piece.count, &acc, |e, t, mut acc| {
+        self.in_blocks(r, &piece.count, acc, &mut |e, t, mut acc| {
             for (slot, (offset, lanes)) in piece.slots.iter().enumerate() {
-                let index = &piece.base + &(&t * piece.step) + *offset;
+                let index = &piece.base + &(t * piece.step) + *offset;
                 let vector = (*lanes > 1).then_some(*lanes);
                 let inner = e.with(at, var, &index, vector);
                 // Scalars accumulate apart from the vectors, behind them.
