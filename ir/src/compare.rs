@@ -164,18 +164,19 @@ fn unravel(i: usize, shape: &[usize]) -> Vec<usize> {
     strides(shape).iter().zip(shape).map(|(s, n)| i / s % n).collect()
 }
 
-/// The bound that a node's row states for each of its results. For [`Tolerance::Sum`] the node is
-/// evaluated in `f64` on the absolute values of its float operands and float attributes, which
-/// gives the sum of the terms' magnitudes; integer results are exact.
+/// The bound that a node's row states for each of its results. For [`Tolerance::Sum`] and
+/// [`Tolerance::Largest`] the node is evaluated in `f64` on the absolute values of its float operands
+/// and float attributes, which gives the sum of the terms' magnitudes; integer results are exact.
 pub fn row_bounds(
     o: &Operation<'_>,
     inputs: &[Option<Tensor>],
     expected: &[Tensor],
 ) -> Result<Vec<Bound>, String> {
-    let c = match o.op.tolerance {
+    let (c, largest) = match o.op.tolerance {
         Tolerance::Exact => return Ok(vec![Bound::Exact; expected.len()]),
         Tolerance::Ulps(n) => return Ok(vec![Bound::Ulps(n.into()); expected.len()]),
-        Tolerance::Sum(c) => c,
+        Tolerance::Sum(c) => (c, false),
+        Tolerance::Largest(c) => (c, true),
     };
     if expected.iter().all(|t| !t.dtype().is_float()) {
         return Ok(vec![Bound::Exact; expected.len()]);
@@ -194,8 +195,13 @@ pub fn row_bounds(
         }
         // A result is at least rounded itself, and tiny ones are rounded to a denormal.
         let tiny = smallest(e.dtype());
-        let bound = |(s, e): (f64, f64)| c * (u * s.abs().max(e.abs()) + tiny);
-        Bound::Each(sum.to_f64s().into_iter().zip(e.to_f64s()).map(bound).collect())
+        let bound = |s: f64| c * (u * s + tiny);
+        let sums = sum.to_f64s().into_iter().zip(e.to_f64s()).map(|(s, e)| s.abs().max(e.abs()));
+        if largest {
+            let all = sums.fold(0.0, f64::max);
+            return Bound::Each(vec![bound(all); e.len()]);
+        }
+        Bound::Each(sums.map(bound).collect())
     };
     Ok(sums.iter().zip(expected).map(bounds).collect())
 }

@@ -222,6 +222,9 @@ pub enum Tolerance {
     Ulps(u32),
     /// By `c * u * sum(|terms|)`, where the evaluator is run on absolute values to get the sum.
     Sum(f64),
+    /// By `c * u` times the largest such sum of all elements: where a mean is subtracted, absolute
+    /// values say nothing of one element's terms.
+    Largest(f64),
 }
 
 impl OpRow {

@@ -4,7 +4,7 @@
 //! the 16-bit floats. A variance is the mean of the squared deviations, never
 //! a difference of means.
 
-use super::Tolerance::{Exact, Sum, Ulps};
+use super::Tolerance::{Exact, Largest, Sum, Ulps};
 use super::compose::{Body, Built, Inputs, axes_from, cast, operand};
 use super::rules::{self, FLOAT};
 use super::softmax::along_axis;
@@ -76,7 +76,7 @@ pub const ROWS: &[OpRow] = &[
             &[one("X"), one("Scale"), opt("B")],
             layer_type,
             layer,
-            Sum(64.0),
+            Largest(64.0),
         )
     },
     OpRow {
@@ -102,7 +102,7 @@ pub const ROWS: &[OpRow] = &[
             "InstanceNormalization(f16[1,2,9], f16[2], f16[2])",
             "InstanceNormalization(f64[0,2,3], f64[2], f64[2])",
         ],
-        ..composite("InstanceNormalization", 6, SCALE_BIAS, channel_type, instance, Sum(64.0))
+        ..composite("InstanceNormalization", 6, SCALE_BIAS, channel_type, instance, Largest(64.0))
     },
     OpRow {
         attrs: &[
@@ -121,7 +121,7 @@ pub const ROWS: &[OpRow] = &[
             &[one("X"), one("scale"), one("bias")],
             group_type,
             group,
-            Sum(64.0),
+            Largest(64.0),
         )
     },
     OpRow {
@@ -161,7 +161,7 @@ pub const ROWS: &[OpRow] = &[
             "MeanVarianceNormalization(f16[3,7]) {axes = [1]}",
             "MeanVarianceNormalization(f64[2,3,5]) {axes = [0, -1]}",
         ],
-        ..composite("MeanVarianceNormalization", 9, &[one("X")], mean_variance_type, mean_variance, Sum(64.0))
+        ..composite("MeanVarianceNormalization", 9, &[one("X")], mean_variance_type, mean_variance, Largest(64.0))
     },
     OpRow {
         samples: &[
