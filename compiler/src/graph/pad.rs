@@ -5,9 +5,10 @@
 use super::Report;
 use super::rewrite::{Outcome, Rewriter, Site, rewrite};
 use burin_ir::graph::Graph;
-use burin_ir::{Attr, DType, Scalar, Tensor};
+use burin_ir::ops::constant_pads;
+use burin_ir::{Attr, DType, Expr, Scalar, Tensor};
 
-/// Moves explicit padding out of convolutions and poolings.
+/// Moves padding of a constant number of elements out of convolutions and poolings.
 pub fn run(graph: &mut Graph) -> Result<Report, String> {
     rewrite(graph, &mut |r, site| match site.data.op.name {
         "Conv" => separate(r, site, Scalar::I(0)),
@@ -19,17 +20,21 @@ pub fn run(graph: &mut Graph) -> Result<Report, String> {
 
 /// The node with its image padded by `fill` beforehand.
 fn separate(r: &mut Rewriter<'_>, site: &Site<'_>, fill: Scalar) -> Result<Outcome, String> {
+    let Some(image) = site.inputs[0] else { return Ok(Outcome::Keep) };
+    let Some(ty) = r.ty(image).cloned() else { return Ok(Outcome::Keep) };
     let attrs = &site.data.attrs;
-    let Some(pads) = attrs.ints("pads").map(<[i64]>::to_vec) else { return Ok(Outcome::Keep) };
-    let implied = attrs.str("auto_pad").is_some_and(|a| a != "NOTSET") || attrs.flag("ceil_mode");
+    let weights = site.inputs.get(1).copied().flatten().and_then(|w| r.ty(w));
+    let kernel: Vec<Expr> = match (attrs.ints("kernel_shape"), weights) {
+        (Some(shape), _) => shape.iter().map(|n| (*n).into()).collect(),
+        (None, Some(w)) if w.shape.len() == ty.shape.len() => w.shape[2..].to_vec(),
+        _ => return Ok(Outcome::Keep),
+    };
+    let Some(pads) = constant_pads(attrs, &ty.shape[2..], &kernel) else {
+        return Ok(Outcome::Declined("its padding depends on sizes".to_owned()));
+    };
     if pads.iter().all(|p| *p == 0) {
         return Ok(Outcome::Keep);
     }
-    if implied || pads.iter().any(|p| *p < 0) {
-        return Ok(Outcome::Declined("its padding depends on sizes".to_owned()));
-    }
-    let Some(image) = site.inputs[0] else { return Ok(Outcome::Keep) };
-    let Some(ty) = r.ty(image).cloned() else { return Ok(Outcome::Keep) };
     if !ty.dtype.is_float() && ty.dtype != DType::I32 && site.data.op.name != "MaxPool" {
         return Ok(Outcome::Keep);
     }
@@ -43,10 +48,8 @@ fn separate(r: &mut Rewriter<'_>, site: &Site<'_>, fill: Scalar) -> Result<Outco
     let attrs = attrs
         .0
         .iter()
-        .map(|(n, a)| {
-            let none = Attr::Ints(vec![0; pads.len()]);
-            ((*n).to_owned(), if *n == "pads" { none } else { a.clone() })
-        })
+        .filter(|(n, _)| !matches!(*n, "pads" | "auto_pad"))
+        .map(|(n, a)| ((*n).to_owned(), a.clone()))
         .collect();
     let mut inputs = site.inputs.to_vec();
     inputs[0] = Some(padded);

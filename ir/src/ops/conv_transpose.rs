@@ -86,7 +86,7 @@ impl ConvTranspose {
 }
 
 fn spreads(cx: &Cx<'_>, input: &[Expr], kernel: &[Expr]) -> Result<Vec<Spread>, String> {
-    let attrs = WindowAttrs::of(cx, input.len())?;
+    let attrs = WindowAttrs::of(cx.attrs, input.len())?;
     let list = |name: &str| match cx.attrs.ints(name) {
         Some(v) if v.len() != input.len() || v.iter().any(|v| *v < 0) => {
             Err(format!("{name} is {v:?}, expected {} numbers of 0 or more", input.len()))

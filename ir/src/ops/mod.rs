@@ -25,6 +25,8 @@ pub mod softmax;
 mod tests;
 mod window;
 
+pub use window::constant_pads;
+
 use crate::attr::AttrSpec;
 use crate::element::{self, Element, Term};
 use crate::expr::Expr;

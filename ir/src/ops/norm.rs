@@ -161,7 +161,14 @@ pub const ROWS: &[OpRow] = &[
             "MeanVarianceNormalization(f16[3,7]) {axes = [1]}",
             "MeanVarianceNormalization(f64[2,3,5]) {axes = [0, -1]}",
         ],
-        ..composite("MeanVarianceNormalization", 9, &[one("X")], mean_variance_type, mean_variance, Largest(64.0))
+        ..composite(
+            "MeanVarianceNormalization",
+            9,
+            &[one("X")],
+            mean_variance_type,
+            mean_variance,
+            Largest(64.0),
+        )
     },
     OpRow {
         samples: &[

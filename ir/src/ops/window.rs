@@ -5,6 +5,7 @@
 //! `y * stride + k * dilation - before`, which may lie outside the input where there is padding.
 
 use super::rules;
+use crate::attr::Attrs;
 use crate::element::{ReduceOp, Term, reduction};
 use crate::expr::{Expr, Range};
 use crate::graph::infer::Cx;
@@ -68,13 +69,13 @@ pub(super) enum AutoPad {
 }
 
 impl WindowAttrs {
-    pub(super) fn of(cx: &Cx<'_>, rank: usize) -> Result<WindowAttrs, String> {
-        let list = |name: &str, default: i64, count: usize, least: i64| match cx.attrs.ints(name) {
+    pub(super) fn of(attrs: &Attrs, rank: usize) -> Result<WindowAttrs, String> {
+        let list = |name: &str, default: i64, count: usize, least: i64| match attrs.ints(name) {
             None => Ok(vec![default; count]),
             Some(v) if v.len() == count && v.iter().all(|x| *x >= least) => Ok(v.to_vec()),
             Some(v) => Err(format!("{name} is {v:?}, expected {count} numbers of {least} or more")),
         };
-        let auto = match cx.attrs.str("auto_pad") {
+        let auto = match attrs.str("auto_pad") {
             None | Some("" | "NOTSET") => AutoPad::Explicit,
             Some("SAME_UPPER") => AutoPad::SameUpper,
             Some("SAME_LOWER") => AutoPad::SameLower,
@@ -93,26 +94,47 @@ impl WindowAttrs {
         let (strides, dilations) = (list("strides", 1, rank, 1)?, list("dilations", 1, rank, 1)?);
         Ok(WindowAttrs { strides, dilations, pads, auto })
     }
+
+    /// Padding before and after dimension `i`, whose window reaches over `reach` elements.
+    fn padding(&self, i: usize, input: &Expr, reach: &Expr) -> (Expr, Expr) {
+        if !matches!(self.auto, AutoPad::SameUpper | AutoPad::SameLower) {
+            return (self.pads[i].0.into(), self.pads[i].1.into());
+        }
+        let stride = self.strides[i];
+        let output = input.ceil_div(&stride.into());
+        let total = ((output - 1) * stride + reach - input).maximum(&Expr::ZERO);
+        let half = total.floor_div(&2.into());
+        let rest = total - &half;
+        if self.auto == AutoPad::SameUpper { (half, rest) } else { (rest, half) }
+    }
+}
+
+/// The padding of a window over these spatial dimensions: that before each, then that after each.
+/// None where it depends on what is not constant, or the windows reach beyond it.
+pub fn constant_pads(attrs: &Attrs, input: &[Expr], kernel: &[Expr]) -> Option<Vec<i64>> {
+    let window = WindowAttrs::of(attrs, input.len()).ok()?;
+    if attrs.flag("ceil_mode") && window.auto == AutoPad::Explicit {
+        return None;
+    }
+    let of = |i: usize| {
+        let reach = (&kernel[i] - 1) * window.dilations[i] + 1;
+        let (before, after) = window.padding(i, &input[i], &reach);
+        Some((before.as_const()?, after.as_const()?))
+    };
+    let (before, after): (Vec<i64>, Vec<i64>) =
+        (0..input.len()).map(of).collect::<Option<Vec<_>>>()?.into_iter().unzip();
+    Some([before, after].concat())
 }
 
 /// The windows of a node over the spatial dimensions `input`.
 pub(super) fn slides(cx: &Cx<'_>, input: &[Expr], kernel: &[Expr]) -> Result<Vec<Slide>, String> {
-    let attrs = WindowAttrs::of(cx, input.len())?;
+    let attrs = WindowAttrs::of(cx.attrs, input.len())?;
     let ceil = cx.attrs.flag("ceil_mode") && attrs.auto == AutoPad::Explicit;
     let of = |i: usize| {
         let (stride, dilation) = (attrs.strides[i], attrs.dilations[i]);
         let (input, kernel) = (input[i].clone(), kernel[i].clone());
         let reach = (&kernel - 1) * dilation + 1;
-        let (before, after): (Expr, Expr) = match attrs.auto {
-            AutoPad::SameUpper | AutoPad::SameLower => {
-                let output = input.ceil_div(&stride.into());
-                let total = ((output - 1) * stride + &reach - &input).maximum(&Expr::ZERO);
-                let half = total.floor_div(&2.into());
-                let rest = total - &half;
-                if attrs.auto == AutoPad::SameUpper { (half, rest) } else { (rest, half) }
-            }
-            _ => (attrs.pads[i].0.into(), attrs.pads[i].1.into()),
-        };
+        let (before, after) = attrs.padding(i, &input, &reach);
         let room = &input + &before + &after - &reach;
         let output = match attrs.auto {
             AutoPad::SameUpper | AutoPad::SameLower => input.ceil_div(&stride.into()),
