@@ -46,7 +46,7 @@ mod remainder;
 mod trigonometric;
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use super::formula::{Scope, V};
 use super::rewrite::rewrite;

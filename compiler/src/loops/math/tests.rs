@@ -1,7 +1,7 @@
 //! Expansions against the functions of the host's `f64`.
 //!
-//! Each runs with `muladd` contracted and not. The quick run takes a sample that holds every
-//! exponent, both zeros, infinities, NaNs and denormals; `BURIN_EXHAUSTIVE=1` takes every `f32`.
+//! Each runs with `muladd` contracted and not, on a sample that holds every exponent, both zeros,
+//! infinities, NaNs and denormals. The native target's tests run them on every `f32`.
 
 use super::super::columns::{Column, evaluate};
 use super::*;
@@ -57,7 +57,8 @@ fn ulps(found: f64, expected: f64, digits: i32, least: i32, top: f64) -> f64 {
     ((found - expected) / half / 2f64.powi(place - place / 2)).abs()
 }
 
-fn ulps_32(found: f32, expected: f64) -> f64 {
+/// The distance from a result to the reference in last places of `f32`.
+pub(crate) fn ulps_32(found: f32, expected: f64) -> f64 {
     ulps(found as f64, expected, 23, -126, 2f64.powi(128))
 }
 
@@ -65,66 +66,41 @@ fn ulps_64(found: f64, expected: f64) -> f64 {
     ulps(found, expected, 52, -1022, f64::INFINITY)
 }
 
-const CHUNK: u64 = 1 << 14;
-
-/// Inputs by number: all of the `f32`, or a spread of them that holds what is special.
-fn chunks(exhaustive: bool) -> Vec<Box<dyn Fn() -> Vec<u64> + Send + Sync>> {
-    let mut out: Vec<Box<dyn Fn() -> Vec<u64> + Send + Sync>> = Vec::new();
-    if exhaustive {
-        for c in 0..(1u64 << 32) / CHUNK {
-            out.push(Box::new(move || (c * CHUNK..(c + 1) * CHUNK).collect()));
-        }
-        return out;
-    }
-    // An odd step through all bits, and both ends of every exponent.
-    for c in 0..2 {
-        out.push(Box::new(move || (0..CHUNK).map(|i| (c * CHUNK + i) * 131071 & 0xffff_ffff).collect()));
-    }
-    let ends = |s: u64| {
-        (0..256u64).flat_map(move |e| [0, 1, 2, 0x7f_fffe, 0x7f_ffff].map(|m| s << 31 | e << 23 | m))
-    };
-    out.push(Box::new(move || (0..2).flat_map(ends).collect()));
-    out
+/// An odd step through all bits of `f32`, and both ends of every exponent.
+pub(crate) fn sample_32() -> Vec<u32> {
+    let spread = (0..1 << 15).map(|i: u64| (i * 131071) as u32);
+    let ends = (0..512u32).flat_map(|e| [0, 1, 2, 0x7f_fffe, 0x7f_ffff].map(|m| e << 23 | m));
+    spread.chain(ends).collect()
 }
 
-/// The greatest error of an `f32` function, and where it is.
-fn worst_32(op: ScalarOp, fused: bool, exhaustive: bool) -> (f64, f32) {
+fn check_32(op: ScalarOp, bound: f64) {
     let kernel = kernel(op, &[DType::F32]);
-    let chunks = chunks(exhaustive);
-    let worst = |chunk: &(dyn Fn() -> Vec<u64> + Send + Sync)| {
-        let bits = chunk();
-        let Column::F32(found) =
-            evaluate(&kernel, &[Column::from_bits(DType::F32, bits.iter().copied())], fused)
-        else {
+    let sample = sample_32();
+    for fused in [false, true] {
+        let column = Column::from_bits(DType::F32, sample.iter().map(|&b| b.into()));
+        let Column::F32(found) = evaluate(&kernel, &[column], fused) else {
             panic!("an f32 function gives f32")
         };
         let mut worst = (0.0, 0.0);
-        for (&bits, found) in bits.iter().zip(found) {
-            let x = f32::from_bits(bits as u32);
+        for (&bits, found) in sample.iter().zip(found) {
+            let x = f32::from_bits(bits);
             let expected = scalar::apply_wide(op, DType::F32, &[Scalar::F(x as f64)]).as_f64();
             let error = ulps_32(found, expected);
             if error > worst.0 {
                 worst = (error, x);
             }
         }
-        worst
-    };
-    use rayon::prelude::*;
-    let max = |a: (f64, f32), b: (f64, f32)| if b.0 > a.0 { b } else { a };
-    chunks.par_iter().map(|c| worst(c)).reduce(|| (0.0, 0.0), max)
-}
-
-fn check_32(op: ScalarOp, bound: f64) {
-    let exhaustive = std::env::var("BURIN_EXHAUSTIVE").is_ok_and(|v| v == "1");
-    for fused in [false, true] {
-        let (error, at) = worst_32(op, fused, exhaustive);
+        let (error, at) = worst;
         println!("{op} f32, fused {fused}: {error:.3} ulp at {at:e} ({:#x})", at.to_bits());
         assert!(error <= bound, "{op}({at:e}) is off by {error} ulp (bound {bound}, fused {fused})");
     }
 }
 
 macro_rules! bounds_32 {
-    ($($name:ident: $op:ident <= $bound:literal;)*) => { $(
+    ($($name:ident: $op:ident <= $bound:literal;)*) => {
+        /// How far each function may be off, in last places.
+        pub(crate) const BOUNDS_32: &[(ScalarOp, f64)] = &[$((ScalarOp::$op, $bound)),*];
+        $(
         #[test]
         fn $name() {
             check_32(ScalarOp::$op, $bound);

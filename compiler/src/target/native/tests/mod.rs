@@ -1,5 +1,6 @@
 //! Tests of the native target; here, what they share.
 
+mod functions;
 mod kernels;
 mod operations;
 mod programs;

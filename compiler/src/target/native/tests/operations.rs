@@ -113,7 +113,7 @@ fn rows(args: &[DType]) -> Vec<Vec<Scalar>> {
 }
 
 /// A kernel that applies an operation to `n` rows, `lanes` at a time.
-fn operation_kernel(op: ScalarOp, args: &[DType], lanes: u16, n: usize) -> Kernel {
+pub(super) fn operation_kernel(op: ScalarOp, args: &[DType], lanes: u16, n: usize) -> Kernel {
     let out = op.result_type(args).expect("well-typed");
     let len = Expr::from(n);
     let mut buffers: Vec<_> = args.iter().map(|t| ("a", *t, len.clone(), Access::Read)).collect();
