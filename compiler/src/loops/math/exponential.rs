@@ -5,7 +5,7 @@
 //! is exact without a fused multiplication. `k` is rounded by adding a number whose last place is
 //! 1, and is read from the sum's bits.
 
-use super::coefficients::{EXP_32, EXP_64};
+use super::coefficients::{EXP_32, EXP_64, TANH_32};
 use super::format::Format;
 use crate::loops::formula::V;
 
@@ -59,11 +59,19 @@ fn expm1(x: V<'_>) -> V<'_> {
     power.muladd(tail, power - 1.0)
 }
 
-/// The hyperbolic tangent: `t / (t + 2)` with `t = e^(2|x|) - 1`, and the sign of `x`.
+/// The hyperbolic tangent: `t / (t + 2)` with `t = e^(2|x|) - 1`, and the sign of `x`. In `f32` a
+/// polynomial where the three roundings of that would show.
 pub(super) fn tanh(x: V<'_>) -> V<'_> {
+    let format = Format::of(x);
     let magnitude = x.abs();
-    let t = expm1((magnitude + magnitude).at_most(Format::of(x).tanh_top));
-    (t / (t + 2.0)).with_sign(x.sign())
+    let t = expm1((magnitude + magnitude).at_most(format.tanh_top));
+    let quotient = t / (t + 2.0);
+    if format.is_double() {
+        return quotient.with_sign(x.sign());
+    }
+    let square = magnitude * magnitude;
+    let near = (magnitude * square).muladd(square.poly(&TANH_32), magnitude);
+    magnitude.gt(0.625).select(quotient, near).with_sign(x.sign())
 }
 
 /// The hyperbolic sine: `(t + t / (t + 1)) / 2` with `t = e^|x| - 1` where `e^-|x|` counts,

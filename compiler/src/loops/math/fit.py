@@ -8,7 +8,7 @@ The error printed is that of the rounded coefficients, evaluated exactly.
 
 import struct
 import sys
-from mpmath import mp, mpf, exp, log, sin, cos, atan, asin, erf, erfc, sqrt, pi, lu_solve, matrix, inf
+from mpmath import mp, mpf, exp, log, sin, cos, atan, asin, erf, erfc, sqrt, tanh, pi, lu_solve, matrix, inf
 
 mp.prec = 400
 
@@ -107,6 +107,11 @@ def sin_tail(z):
     return (sin(r) - r) / r**3
 
 
+def tanh_tail(z):
+    r = sqrt(away(abs(z)))
+    return (tanh(r) - r) / r**3
+
+
 def cos_tail(z):
     r = sqrt(away(abs(z)))
     return (cos(r) - 1 + r**2 / 2) / r**4
@@ -163,6 +168,7 @@ JOBS = dict(
         poly("LOG_32", "log(1+f) = f - f^2/2 + f^3 p(f), 1+f between the roots of 1/2 and 2", log_tail, lambda f: away(f) ** 3 / log(1 + away(f)), LOG_LOW, LOG_HIGH, 9, 32),
         poly("SIN_32", "sin r = r + r^3 p(r^2), |r| <= pi/4", sin_tail, lambda z: z * sqrt(abs(away(z))) / sin(sqrt(abs(away(z)))), 0, QUARTER_PI**2, 3, 32),
         poly("COS_32", "cos r = 1 - r^2/2 + r^4 p(r^2), |r| <= pi/4", cos_tail, lambda z: z**2 / cos(sqrt(abs(z))), 0, QUARTER_PI**2, 3, 32),
+        poly("TANH_32", "tanh x = x + x^3 p(x^2), |x| <= 5/8", tanh_tail, lambda z: z * sqrt(away(abs(z))) / tanh(sqrt(away(abs(z)))), 0, mpf("0.625") ** 2, 5, 32),
         poly("ERF_SMALL_32", "erf x = x + x p(x^2), |x| <= 1", lambda z: erf_ratio(z) - 1, lambda z: 1 / erf_ratio(z), 0, 1, 7, 32),
         poly("ERF_TAIL_32", "-log(erfc x) = p(x - 1), 1 <= x <= 4", erf_tail, erf_tail_weight, 0, 3, 8, 32),
         poly("EXP_64", "e^r = 1 + r + r^2 p(r), |r| <= ln(2)/2", exp_tail, lambda r: r**2 / exp(r), -HALF_LN2, HALF_LN2, 10, 64),

@@ -111,7 +111,7 @@ macro_rules! bounds_32 {
 bounds_32! {
     exp_32: Exp <= 2.0;
     log_32: Log <= 2.0;
-    tanh_32: Tanh <= 2.5;
+    tanh_32: Tanh <= 2.0;
     erf_32: Erf <= 2.0;
     sin_32: Sin <= 2.0;
     cos_32: Cos <= 2.0;
