@@ -7,7 +7,7 @@
 //! Nothing here changes what is computed; [`super::emit`] follows the schedule.
 
 use super::nest::{Nest, children, free_symbols, visit};
-use burin_ir::{Expr, ReduceOp, ScalarOp, Symbol, Term, TermKind};
+use burin_ir::{DType, Expr, ReduceOp, ScalarOp, Symbol, Term, TermKind};
 
 /// What the schedule needs to know of a machine.
 #[derive(Clone, Copy, Debug)]
@@ -23,13 +23,31 @@ pub struct Machine {
     pub l1_bytes: i64,
     /// Second-level cache of a core.
     pub l2_bytes: i64,
+    /// Wider vectors, which not all code can be made of.
+    pub wide: Option<Wide>,
+}
+
+/// Vectors that only nests of `f32` have, and of these operations.
+#[derive(Clone, Copy, Debug)]
+pub struct Wide {
+    /// Width of a register.
+    pub vector_bits: u32,
+    /// Whether there is code for an operation.
+    pub has: fn(ScalarOp) -> bool,
 }
 
 impl Machine {
     /// What is assumed of a core that has vectors of that width: the caches of a small server core
     /// of the last years, so that code made on one machine does not differ from another's.
     pub const fn with_vectors(vector_bits: u32, registers: u32) -> Machine {
-        Machine { vector_bits, registers, overwrites_factor: false, l1_bytes: 32 << 10, l2_bytes: 512 << 10 }
+        Machine {
+            vector_bits,
+            registers,
+            overwrites_factor: false,
+            l1_bytes: 32 << 10,
+            l2_bytes: 512 << 10,
+            wide: None,
+        }
     }
 }
 
@@ -77,8 +95,56 @@ struct Contraction {
 /// Size that is assumed for a dimension that is not constant.
 const TYPICAL_DIM: i64 = 64;
 
-/// Chooses a schedule.
+/// Chooses a schedule: one of wide vectors, if the nest is made of what they can do.
 pub fn choose(nest: &Nest, machine: &Machine) -> Schedule {
+    if let Some(wide) = &machine.wide
+        && is_made_of(nest, wide)
+    {
+        // An axis may be too short for the widest vectors.
+        for vector_bits in [wide.vector_bits, machine.vector_bits] {
+            let machine = Machine { vector_bits, overwrites_factor: false, wide: None, ..*machine };
+            let schedule = choose_within(nest, &machine);
+            if schedule.vector.is_some_and(|v| loads_whole_vectors(nest, v)) {
+                return schedule;
+            }
+        }
+    }
+    choose_within(nest, machine)
+}
+
+/// Whether all values of a nest are `f32`, made by operations that there are for wide vectors.
+fn is_made_of(nest: &Nest, wide: &Wide) -> bool {
+    let mut fits = nest.buffers.iter().all(|b| b.dtype == DType::F32);
+    for store in &nest.stores {
+        visit(&store.value, &mut |t| {
+            fits &= match t.kind() {
+                TermKind::Op(op, _) => matches!(t.dtype(), DType::F32 | DType::Bool) && (wide.has)(*op),
+                TermKind::Reduce { op, .. } => (wide.has)(op.combine()),
+                TermKind::Index(_) | TermKind::Bind { .. } => false,
+                TermKind::Const(_) | TermKind::Load { .. } | TermKind::If { .. } => true,
+            };
+        });
+    }
+    fits
+}
+
+/// Whether every load along the axis is of whole vectors, of every other element of them, or of the
+/// same element.
+fn loads_whole_vectors(nest: &Nest, axis: usize) -> bool {
+    let symbol = nest.axes[axis].0;
+    let mut whole = true;
+    for store in &nest.stores {
+        visit(&store.value, &mut |t| {
+            if let TermKind::Load { index, .. } = t.kind() {
+                whole &= index[0].linear_in(symbol).is_some_and(|(a, _)| matches!(a.as_const(), Some(0..=2)));
+            }
+        });
+    }
+    whole
+}
+
+/// The schedule for a machine of one vector width.
+fn choose_within(nest: &Nest, machine: &Machine) -> Schedule {
     let lanes = lanes(nest, machine);
     let natural: Vec<usize> = (0..nest.axes.len()).collect();
     let mut schedule = Schedule {

@@ -191,10 +191,23 @@ impl Emitter<'_> {
             && r.dtype.is_float()
         {
             let (a, b) = (self.terms(&args[0], at), self.terms(&args[1], at));
-            return (0..acc.len()).map(|i| self.multiply_add(a[i], b[i], acc[i])).collect();
+            let mut sums = acc.clone();
+            for i in self.by_splat(&a, &b) {
+                sums[i] = self.multiply_add(a[i], b[i], acc[i]);
+            }
+            return sums;
         }
         let values = self.terms(r.body, at);
         (0..acc.len()).map(|i| self.op(r.op.combine(), &[acc[i], values[i]])).collect()
+    }
+
+    /// The order of products in which those that share a factor in all lanes follow each other: then
+    /// one register holds those factors in turn.
+    fn by_splat(&self, a: &[Val], b: &[Val]) -> Vec<usize> {
+        let scalar = |v: Val| (self.kernel.values[v].lanes == 1).then_some(v);
+        let mut order: Vec<usize> = (0..a.len()).collect();
+        order.sort_by_key(|i| scalar(a[*i]).or(scalar(b[*i])));
+        order
     }
 
     /// `a * b + sum`. A factor that is the same in all lanes stands first: where the instruction

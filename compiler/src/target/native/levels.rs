@@ -3,7 +3,7 @@
 //! A level names every one of its features, because Cranelift's flags do not imply one another.
 //! Within [`X86_LEVELS`] each level holds the features of the one before it.
 
-use super::NativeError;
+use super::{NativeError, wide};
 use crate::lower::schedule::Machine;
 use burin_runtime::abi::{arch, cpu};
 use burin_runtime::cpu::host_features;
@@ -95,7 +95,11 @@ impl TargetSpec {
         let x86 = self.arch == arch::X86_64;
         let registers = if x86 { 16 } else { 32 };
         // Cranelift has only those of x86's three forms that overwrite a factor.
-        Machine { overwrites_factor: x86, ..Machine::with_vectors(self.vector_bits, registers) }
+        Machine {
+            overwrites_factor: x86,
+            wide: wide::fits(self).then_some(wide::VECTORS),
+            ..Machine::with_vectors(self.vector_bits, registers)
+        }
     }
 
     /// A triple (`None`: this machine) and a level (`None`: the triple's default). An error names

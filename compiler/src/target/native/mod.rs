@@ -32,11 +32,13 @@ pub mod link;
 pub mod ops;
 pub mod rounding;
 pub mod value;
+pub mod wide;
 
 #[cfg(test)]
 mod tests;
 
 use crate::program::Program;
+use burin_ir::loops::Kernel;
 use function::Function;
 use levels::TargetSpec;
 use link::Code;
@@ -72,10 +74,21 @@ pub enum NativeError {
     Call(String),
 }
 
+/// Compiles a kernel: by the emitter for wide vectors if it takes it, else through Cranelift.
+pub fn compile_kernel(kernel: &Kernel, target: &TargetSpec) -> Result<Function, NativeError> {
+    if wide::fits(target) {
+        match wide::compile(kernel) {
+            Ok(function) => return Ok(function),
+            Err(why) => tracing::debug!(kernel = kernel.name, why, "not for wide vectors"),
+        }
+    }
+    kernel::compile(kernel, target)
+}
+
 /// Compiles a program: kernels first, in their order, then what calls them. Functions are compiled
 /// in parallel on rayon's current pool.
 pub fn compile(program: &Program, target: &TargetSpec) -> Result<Code, NativeError> {
-    let kernels = program.kernels.par_iter().map(|k| kernel::compile(k, target));
+    let kernels = program.kernels.par_iter().map(|k| compile_kernel(k, target));
     let mut functions = kernels.collect::<Result<Vec<Function>, NativeError>>()?;
     let entry = entry::Entry::new(program, target);
     let rest = entry.functions().into_par_iter().map(|part| entry.compile(part));

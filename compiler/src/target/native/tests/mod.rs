@@ -7,7 +7,7 @@ mod programs;
 
 use super::jit::Mapped;
 use super::levels::TargetSpec;
-use super::{kernel, link};
+use super::{compile_kernel, kernel, link};
 use burin_ir::expr::Expr;
 use burin_ir::loops::build::Builder;
 use burin_ir::loops::{Access, Buf, BufferDecl, Kernel};
@@ -37,7 +37,7 @@ fn kernel_of(
 
 /// Compiles a kernel and maps it.
 fn mapped(kernel: &Kernel, target: &TargetSpec) -> Mapped {
-    let function = kernel::compile(kernel, target).expect("compiles");
+    let function = compile_kernel(kernel, target).expect("compiles");
     let code = link::link(&[function], 1, 0, 0, target).expect("links");
     Mapped::new(&code, target).expect("maps")
 }

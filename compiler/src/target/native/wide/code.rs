@@ -1,0 +1,366 @@
+//! Machine code before its registers are chosen: blocks of x86-64 instructions on virtual registers.
+//!
+//! Every virtual register is defined once. A block ends with its only [`Inst::Jump`],
+//! [`Inst::Branch`] or [`Inst::Return`]; only a jump passes arguments to its target's parameters, so
+//! that no edge runs from a block with several successors to one with several predecessors.
+
+use regalloc2::{Operand, OperandKind, PReg, PRegSet, RegClass, VReg};
+
+/// How much of a vector register a value takes; its elements are of 32 bits: floats, integers, or
+/// masks that are all ones or all zeros.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Width {
+    /// One element.
+    Scalar,
+    /// 128 bits.
+    Xmm,
+    /// 256 bits.
+    Ymm,
+}
+
+impl Width {
+    /// The width of a value of so many lanes.
+    pub fn of(lanes: u16) -> Option<Width> {
+        match lanes {
+            1 => Some(Width::Scalar),
+            4 => Some(Width::Xmm),
+            8 => Some(Width::Ymm),
+            _ => None,
+        }
+    }
+}
+
+/// An operation on two vectors.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[allow(missing_docs)] // named as the instructions
+pub enum VecOp {
+    Add,
+    Sub,
+    Mul,
+    Div,
+    /// The greater one; the second one if either is NaN or both are zero.
+    Max,
+    /// The lesser one; the second one if either is NaN or both are zero.
+    Min,
+    And,
+    Or,
+    Xor,
+    AddInt,
+    SubInt,
+    /// A mask, by the instruction's predicate.
+    Compare(u8),
+}
+
+/// An operation on one vector, with a constant.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum UnaryOp {
+    /// The square root.
+    Sqrt,
+    /// To an integral value, by the instruction's rounding mode.
+    Round(u8),
+    /// Each integer's bits by so many places up.
+    ShiftLeft(u8),
+    /// Down, keeping the sign.
+    ShiftRight(u8),
+}
+
+/// A memory operand: `base + index * scale + offset`.
+#[derive(Clone, Copy, Debug)]
+pub struct Address {
+    /// A general register.
+    pub base: VReg,
+    /// Another one, and 1, 2, 4 or 8.
+    pub index: Option<(VReg, u8)>,
+    /// In bytes.
+    pub offset: i32,
+}
+
+/// The number of a block.
+pub type Label = usize;
+
+/// When a branch is taken.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Cond {
+    /// The first is not below the second.
+    NotLess(VReg, VReg),
+    /// The same with a constant.
+    NotLessThan(VReg, i32),
+    /// It is below zero.
+    Negative(VReg),
+}
+
+/// An instruction, or a few that belong together.
+#[derive(Clone, Debug)]
+#[allow(missing_docs)] // operands: results are called `to`
+pub enum Inst {
+    /// The function's four parameters.
+    Enter {
+        to: [VReg; 4],
+    },
+    Imm {
+        to: VReg,
+        value: i64,
+    },
+    /// A 64-bit word.
+    Word {
+        to: VReg,
+        at: Address,
+    },
+    Add {
+        to: VReg,
+        a: VReg,
+        b: VReg,
+    },
+    AddImm {
+        to: VReg,
+        a: VReg,
+        by: i32,
+    },
+    Mul {
+        to: VReg,
+        a: VReg,
+        b: VReg,
+    },
+    MulImm {
+        to: VReg,
+        a: VReg,
+        by: i32,
+    },
+    ShiftLeft {
+        to: VReg,
+        a: VReg,
+        by: u8,
+    },
+    /// Arithmetic.
+    ShiftRight {
+        to: VReg,
+        a: VReg,
+        by: u8,
+    },
+    /// Unsigned, by what is not zero.
+    Divide {
+        to: VReg,
+        a: VReg,
+        b: VReg,
+    },
+    Least {
+        to: VReg,
+        a: VReg,
+        b: VReg,
+    },
+    Greatest {
+        to: VReg,
+        a: VReg,
+        b: VReg,
+    },
+    Load {
+        to: VReg,
+        width: Width,
+        at: Address,
+    },
+    /// Every other element, up to the last one that is wanted.
+    LoadPairs {
+        to: VReg,
+        width: Width,
+        at: Address,
+    },
+    /// One element of memory in all lanes.
+    Broadcast {
+        to: VReg,
+        width: Width,
+        at: Address,
+    },
+    Store {
+        v: VReg,
+        width: Width,
+        at: Address,
+    },
+    /// The first lane in all lanes.
+    Splat {
+        to: VReg,
+        width: Width,
+        v: VReg,
+    },
+    /// These bits in all lanes.
+    Constant {
+        to: VReg,
+        width: Width,
+        bits: u32,
+    },
+    Vec {
+        to: VReg,
+        op: VecOp,
+        width: Width,
+        a: VReg,
+        b: VReg,
+    },
+    Unary {
+        to: VReg,
+        op: UnaryOp,
+        width: Width,
+        v: VReg,
+    },
+    /// `yes` where the mask is set, else `no`.
+    Select {
+        to: VReg,
+        width: Width,
+        mask: VReg,
+        yes: VReg,
+        no: VReg,
+    },
+    /// `a * b + sum`, which takes the sum's register.
+    MulAdd {
+        to: VReg,
+        width: Width,
+        a: VReg,
+        b: VReg,
+        sum: VReg,
+    },
+    Jump {
+        to: Label,
+        args: Vec<VReg>,
+    },
+    Branch {
+        cond: Cond,
+        yes: Label,
+        no: Label,
+    },
+    Return,
+}
+
+/// The general registers of the System V convention's parameters: rdi, rsi, rdx, rcx.
+const PARAMETERS: [usize; 4] = [7, 6, 2, 1];
+/// rax and rdx, which hold a division's operands.
+const RAX: usize = 0;
+const RDX: usize = 2;
+
+/// A general register, by its number in instructions.
+pub fn general(number: usize) -> PReg {
+    PReg::new(number, RegClass::Int)
+}
+
+impl Address {
+    fn operands(&self, out: &mut Vec<Operand>) {
+        out.push(Operand::reg_use(self.base));
+        out.extend(self.index.map(|(r, _)| Operand::reg_use(r)));
+    }
+}
+
+impl Inst {
+    /// The registers that it uses and defines, in the order in which the encoder takes them.
+    pub fn operands(&self) -> Vec<Operand> {
+        let (used, made) = (Operand::reg_use, Operand::reg_def);
+        let mut out = Vec::with_capacity(4);
+        match self {
+            Inst::Enter { to } => {
+                out.extend(to.iter().zip(PARAMETERS).map(|(r, p)| Operand::reg_fixed_def(*r, general(p))));
+            }
+            Inst::Imm { to, .. } | Inst::Constant { to, .. } => out.push(made(*to)),
+            Inst::Word { to, at }
+            | Inst::Load { to, at, .. }
+            | Inst::LoadPairs { to, at, .. }
+            | Inst::Broadcast { to, at, .. } => {
+                at.operands(&mut out);
+                out.push(made(*to));
+            }
+            Inst::Store { v, at, .. } => {
+                at.operands(&mut out);
+                out.push(used(*v));
+            }
+            Inst::Add { to, a, b } | Inst::Vec { to, a, b, .. } => {
+                out.extend([used(*a), used(*b), made(*to)]);
+            }
+            Inst::AddImm { to, a, .. } | Inst::MulImm { to, a, .. } => out.extend([used(*a), made(*to)]),
+            Inst::Splat { to, v, .. } | Inst::Unary { to, v, .. } => out.extend([used(*v), made(*to)]),
+            Inst::ShiftLeft { to, a, .. } | Inst::ShiftRight { to, a, .. } => {
+                out.extend([used(*a), Operand::reg_reuse_def(*to, 0)]);
+            }
+            Inst::Mul { to, a, b } | Inst::Least { to, a, b } | Inst::Greatest { to, a, b } => {
+                out.extend([used(*a), used(*b), Operand::reg_reuse_def(*to, 0)]);
+            }
+            Inst::Divide { to, a, b } => out.extend([
+                Operand::reg_fixed_use(*a, general(RAX)),
+                Operand::reg_use_at_end(*b),
+                Operand::reg_fixed_def(*to, general(RAX)),
+            ]),
+            Inst::Select { to, mask, yes, no, .. } => {
+                out.extend([used(*mask), used(*yes), used(*no), made(*to)]);
+            }
+            Inst::MulAdd { to, a, b, sum, .. } => {
+                out.extend([used(*sum), used(*a), used(*b), Operand::reg_reuse_def(*to, 0)]);
+            }
+            Inst::Branch { cond, .. } => match cond {
+                Cond::NotLess(a, b) => out.extend([used(*a), used(*b)]),
+                Cond::NotLessThan(a, _) | Cond::Negative(a) => out.push(used(*a)),
+            },
+            Inst::Jump { .. } | Inst::Return => {}
+        }
+        out
+    }
+
+    /// Registers that it overwrites besides.
+    pub fn clobbers(&self) -> PRegSet {
+        match self {
+            Inst::Divide { .. } => PRegSet::empty().with(general(RDX)),
+            _ => PRegSet::empty(),
+        }
+    }
+}
+
+/// A block.
+#[derive(Clone, Debug, Default)]
+pub struct Block {
+    /// What jumps to it pass.
+    pub params: Vec<VReg>,
+    /// The last one is its end.
+    pub insts: Vec<Inst>,
+}
+
+/// A function; it starts with the first block, and is laid out in the order of the blocks.
+#[derive(Clone, Debug, Default)]
+pub struct Code {
+    /// The blocks.
+    pub blocks: Vec<Block>,
+    /// How many virtual registers there are.
+    pub registers: usize,
+}
+
+impl Code {
+    /// A new general register.
+    pub fn int(&mut self) -> VReg {
+        self.register(RegClass::Int)
+    }
+
+    /// A new vector register.
+    pub fn vector(&mut self) -> VReg {
+        self.register(RegClass::Float)
+    }
+
+    fn register(&mut self, class: RegClass) -> VReg {
+        self.registers += 1;
+        VReg::new(self.registers - 1, class)
+    }
+
+    /// A new block, after all others.
+    pub fn block(&mut self) -> Label {
+        self.blocks.push(Block::default());
+        self.blocks.len() - 1
+    }
+
+    /// Removes loads and constants that nothing uses.
+    pub fn drop_unused(&mut self) {
+        let mut used = vec![false; self.registers];
+        for inst in self.blocks.iter().flat_map(|b| &b.insts) {
+            let operands = inst.operands();
+            let uses = operands.iter().filter(|o| o.kind() == OperandKind::Use).map(|o| o.vreg());
+            let args = if let Inst::Jump { args, .. } = inst { &args[..] } else { &[] };
+            uses.chain(args.iter().copied()).for_each(|r| used[r.vreg()] = true);
+        }
+        for block in &mut self.blocks {
+            block.insts.retain(|i| match i {
+                Inst::Load { to, .. } | Inst::Constant { to, .. } => used[to.vreg()],
+                _ => true,
+            });
+        }
+    }
+}
