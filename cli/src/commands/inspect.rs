@@ -9,7 +9,7 @@ use burin_compiler::lower::steps::Report;
 use burin_compiler::memory::TYPICAL_DIM;
 use burin_compiler::pipeline;
 use burin_compiler::program::Program;
-use burin_compiler::target::native::levels::TargetSpec;
+use burin_compiler::target::native::{self, levels::TargetSpec};
 use burin_ir::Symbol;
 use burin_ir::graph::Graph;
 use serde::Serialize;
@@ -82,6 +82,8 @@ struct Node {
 struct Group {
     kernel: String,
     schedule: &'static str,
+    /// Which emitter makes its code; why not the one for wide vectors.
+    code: String,
     nodes: Vec<String>,
     flops: u64,
     bytes: u64,
@@ -117,7 +119,7 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
         let all: String = program.kernels.iter().map(|k| format!("{k}\n")).collect();
         return terminal::print(&all);
     }
-    let found = inspection(args, &imported, &program, report);
+    let found = inspection(args, &target, &imported, &program, report);
     if args.json {
         let text = serde_json::to_string_pretty(&found).map_err(|e| Failure::Bug(e.to_string()))?;
         return terminal::print(&format!("{text}\n"));
@@ -150,7 +152,13 @@ fn dump(mut graph: Graph, wanted: &str, args: &Args) -> Result<String, Failure> 
     }
 }
 
-fn inspection(args: &Args, imported: &Graph, program: &Program, report: Report) -> Inspection {
+fn inspection(
+    args: &Args,
+    target: &TargetSpec,
+    imported: &Graph,
+    program: &Program,
+    report: Report,
+) -> Inspection {
     let dims: HashMap<Symbol, i64> = program.dims.iter().map(|d| (*d, TYPICAL_DIM)).collect();
     let symbols = statistics::symbols(program, &dims);
     let port = |p: &burin_compiler::program::Port| Port { name: p.name.clone(), r#type: p.ty.to_string() };
@@ -165,6 +173,10 @@ fn inspection(args: &Args, imported: &Graph, program: &Program, report: Report) 
     let group = |(g, s): (burin_compiler::lower::steps::Group, &burin_compiler::program::Step)| Group {
         kernel: g.kernel,
         schedule: g.kind,
+        code: match native::wide_vectors(&program.kernels[s.kernel], target) {
+            Ok(()) => "wide".to_owned(),
+            Err(why) => format!("Cranelift ({why})"),
+        },
         nodes: g.nodes,
         flops: statistics::value(&s.flops, &symbols),
         bytes: statistics::value(&s.bytes, &symbols),
@@ -208,13 +220,20 @@ fn show(i: &Inspection) -> String {
         vec![
             format!("  {}", g.kernel),
             g.schedule.into(),
+            g.code.clone(),
             count(g.flops as f64),
             bytes(g.bytes),
             g.nodes.join(" + "),
         ]
     };
-    let columns =
-        [("  kernel", Left), ("schedule", Left), ("FLOPs", Right), ("moved", Right), ("nodes", Left)];
+    let columns = [
+        ("  kernel", Left),
+        ("schedule", Left),
+        ("code", Left),
+        ("FLOPs", Right),
+        ("moved", Right),
+        ("nodes", Left),
+    ];
     text.push_str(&table(&columns, i.groups.iter().map(group)));
     if !i.declined.is_empty() {
         text.push_str("\nNot fused\n");

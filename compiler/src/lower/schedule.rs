@@ -104,7 +104,7 @@ pub fn choose(nest: &Nest, machine: &Machine) -> Schedule {
         for vector_bits in [wide.vector_bits, machine.vector_bits] {
             let machine = Machine { vector_bits, overwrites_factor: false, wide: None, ..*machine };
             let schedule = choose_within(nest, &machine);
-            if schedule.vector.is_some_and(|v| loads_whole_vectors(nest, v)) {
+            if loads_whole_vectors(nest, schedule.vector) {
                 return schedule;
             }
         }
@@ -118,9 +118,14 @@ fn is_made_of(nest: &Nest, wide: &Wide) -> bool {
     for store in &nest.stores {
         visit(&store.value, &mut |t| {
             fits &= match t.kind() {
+                // A mean divides by an extent.
+                TermKind::Op(ScalarOp::Cast(DType::F32), args) => {
+                    matches!(args[0].kind(), TermKind::Index(_))
+                }
                 TermKind::Op(op, _) => matches!(t.dtype(), DType::F32 | DType::Bool) && (wide.has)(*op),
                 TermKind::Reduce { op, .. } => (wide.has)(op.combine()),
-                TermKind::Index(_) | TermKind::Bind { .. } => false,
+                TermKind::Index(e) => nest.axes.iter().all(|(s, _)| !e.mentions(*s)),
+                TermKind::Bind { .. } => false,
                 TermKind::Const(_) | TermKind::Load { .. } | TermKind::If { .. } => true,
             };
         });
@@ -128,17 +133,28 @@ fn is_made_of(nest: &Nest, wide: &Wide) -> bool {
     fits
 }
 
-/// Whether every load along the axis is of whole vectors, of every other element of them, or of the
-/// same element.
-fn loads_whole_vectors(nest: &Nest, axis: usize) -> bool {
-    let symbol = nest.axes[axis].0;
+/// Whether every load along the vector axis is of whole vectors, of every other element of them, or
+/// of the same element; without such an axis, along the innermost variables of reductions.
+fn loads_whole_vectors(nest: &Nest, axis: Option<usize>) -> bool {
     let mut whole = true;
-    for store in &nest.stores {
-        visit(&store.value, &mut |t| {
+    let mut check = |t: &Term, along: Symbol| {
+        visit(t, &mut |t| {
             if let TermKind::Load { index, .. } = t.kind() {
-                whole &= index[0].linear_in(symbol).is_some_and(|(a, _)| matches!(a.as_const(), Some(0..=2)));
+                whole &= index[0].linear_in(along).is_some_and(|(a, _)| matches!(a.as_const(), Some(0..=2)));
             }
         });
+    };
+    for store in &nest.stores {
+        match axis {
+            Some(axis) => check(&store.value, nest.axes[axis].0),
+            None => visit(&store.value, &mut |t| {
+                if let TermKind::Reduce { vars, body, .. } = t.kind()
+                    && let Some((inner, _)) = vars.last()
+                {
+                    check(body, *inner);
+                }
+            }),
+        }
     }
     whole
 }
@@ -395,8 +411,9 @@ fn dot(nest: &Nest, c: &Contraction, s: &mut Schedule) {
 /// Rows and vectors of the register tile with the least estimated cycles for the whole.
 fn register_tile(rows: i64, columns: i64, lanes: i64, machine: &Machine) -> (i64, i64) {
     let mut best = (i64::MAX, (1, 1));
-    // Besides accumulators and one row of vectors: a splat, and its copy.
-    let others = 1 + i64::from(machine.overwrites_factor);
+    // Besides accumulators and one row of vectors: a splat, its copy, and a vector that two steps
+    // share where windows overlap.
+    let others = 2 + i64::from(machine.overwrites_factor);
     for n in 1..=6 {
         for r in 1..=12 {
             let used = r * n + n + others;

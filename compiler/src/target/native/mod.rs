@@ -76,13 +76,20 @@ pub enum NativeError {
 
 /// Compiles a kernel: by the emitter for wide vectors if it takes it, else through Cranelift.
 pub fn compile_kernel(kernel: &Kernel, target: &TargetSpec) -> Result<Function, NativeError> {
-    if wide::fits(target) {
-        match wide::compile(kernel) {
-            Ok(function) => return Ok(function),
-            Err(why) => tracing::debug!(kernel = kernel.name, why, "not for wide vectors"),
-        }
+    if wide::fits(target)
+        && let Ok(function) = wide::compile(kernel)
+    {
+        return Ok(function);
     }
     kernel::compile(kernel, target)
+}
+
+/// Whether the emitter for wide vectors takes a kernel; an error says why not.
+pub fn wide_vectors(kernel: &Kernel, target: &TargetSpec) -> Result<(), String> {
+    if !wide::fits(target) {
+        return Err(format!("{} has 128 bits at most", target.level));
+    }
+    wide::compile(kernel).map(|_| ())
 }
 
 /// Compiles a program: kernels first, in their order, then what calls them. Functions are compiled

@@ -323,17 +323,30 @@ impl Indices {
         self.plus(at, sum, e.constant_term())
     }
 
+    /// A quotient rounded down, 0 where the divisor is.
     fn quotient(&mut self, depth: usize, a: VReg, n: &Expr, d: &Expr) -> Result<VReg, Declined> {
-        let by = d.as_const().filter(|d| *d > 0).ok_or("a division by what is not constant")?;
-        let to = self.code.int();
-        if by.count_ones() == 1 {
+        let constant = d.as_const().filter(|d| *d > 0);
+        if let Some(by) = constant.filter(|by| by.count_ones() == 1) {
+            let to = self.code.int();
             self.push_at(depth, Inst::ShiftRight { to, a, by: by.trailing_zeros() as u8 });
-        } else if self.range(n).lo.is_some_and(|lo| lo >= 0) {
-            let b = self.imm(depth, by);
-            self.push_at(depth, Inst::Divide { to, a, b });
-        } else {
+            return Ok(to);
+        }
+        let natural = |r: Range| r.lo.is_some_and(|lo| lo >= 0);
+        if !natural(self.range(n)) || !natural(self.range(d)) {
             return Err("a division of what may be negative".to_owned());
         }
-        Ok(to)
+        let b = self.operand(depth, d)?;
+        let to = self.code.int();
+        if constant.is_some() {
+            self.push_at(depth, Inst::Divide { to, a, b });
+            return Ok(to);
+        }
+        let (one, safe) = (self.imm(depth, 1), self.code.int());
+        self.push_at(depth, Inst::Greatest { to: safe, a: b, b: one });
+        self.push_at(depth, Inst::Divide { to, a, b: safe });
+        let (some, product) = (self.code.int(), self.code.int());
+        self.push_at(depth, Inst::Least { to: some, a: b, b: one });
+        self.push_at(depth, Inst::Mul { to: product, a: to, b: some });
+        Ok(product)
     }
 }

@@ -62,6 +62,10 @@ pub enum UnaryOp {
     ShiftLeft(u8),
     /// Down, keeping the sign.
     ShiftRight(u8),
+    /// Of 256 bits the upper 128.
+    High,
+    /// The lanes of 128 bits in the order that the instruction's constant says.
+    Permute(u8),
 }
 
 /// A memory operand: `base + index * scale + offset`.
@@ -175,6 +179,11 @@ pub enum Inst {
         width: Width,
         at: Address,
     },
+    /// The nearest float.
+    FromInt {
+        to: VReg,
+        v: VReg,
+    },
     /// The first lane in all lanes.
     Splat {
         to: VReg,
@@ -271,7 +280,9 @@ impl Inst {
                 out.extend([used(*a), used(*b), made(*to)]);
             }
             Inst::AddImm { to, a, .. } | Inst::MulImm { to, a, .. } => out.extend([used(*a), made(*to)]),
-            Inst::Splat { to, v, .. } | Inst::Unary { to, v, .. } => out.extend([used(*v), made(*to)]),
+            Inst::Splat { to, v, .. } | Inst::FromInt { to, v } | Inst::Unary { to, v, .. } => {
+                out.extend([used(*v), made(*to)])
+            }
             Inst::ShiftLeft { to, a, .. } | Inst::ShiftRight { to, a, .. } => {
                 out.extend([used(*a), Operand::reg_reuse_def(*to, 0)]);
             }

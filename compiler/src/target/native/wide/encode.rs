@@ -359,7 +359,15 @@ impl Bytes {
             }
             Inst::Unary { op, width, .. } => {
                 let v = r.vector(*width);
-                self.unary(*op, *width, r.vector(*width), v)
+                let to = if *op == UnaryOp::High { Width::Xmm } else { *width };
+                self.unary(*op, *width, r.vector(to), v)
+            }
+            Inst::FromInt { .. } => {
+                let v = r.general();
+                let to = r.vector(Width::Xmm);
+                // The other lanes come from a register; zeros, so that it waits for no other value.
+                self.put(Instruction::with3(VEX_Vxorps_xmm_xmm_xmmm128, to, to, to))?;
+                self.put(Instruction::with3(VEX_Vcvtsi2ss_xmm_xmm_rm64, to, to, v))
             }
             Inst::Select { width, .. } => {
                 let [mask, yes, no, to] = [(); 4].map(|()| r.vector(*width));
@@ -399,6 +407,12 @@ impl Bytes {
             }
             UnaryOp::Round(mode) => {
                 ([INVALID, VEX_Vroundps_xmm_xmmm128_imm8, VEX_Vroundps_ymm_ymmm256_imm8], mode)
+            }
+            UnaryOp::High => {
+                return self.put(Instruction::with3(VEX_Vextractf128_xmmm128_ymm_imm8, to, v, 1));
+            }
+            UnaryOp::Permute(order) => {
+                ([VEX_Vpermilps_xmm_xmmm128_imm8, VEX_Vpermilps_xmm_xmmm128_imm8, INVALID], order)
             }
             UnaryOp::ShiftLeft(by) => {
                 ([VEX_Vpslld_xmm_xmm_imm8, VEX_Vpslld_xmm_xmm_imm8, VEX_Vpslld_ymm_ymm_imm8], by)

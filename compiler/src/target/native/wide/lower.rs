@@ -156,6 +156,7 @@ impl Lower<'_> {
                 }
             }
             Op::Scalar(op, args) => return self.scalar(*op, args, width),
+            Op::Fold(op, v) => return self.fold(op.combine(), *v),
             _ => return Err("an operation across lanes".to_owned()),
         };
         self.push(inst);
@@ -179,6 +180,11 @@ impl Lower<'_> {
             DType::F32 => self.float(op, args, &v, width),
             DType::I32 => self.integer(op, args, &v, width),
             DType::Bool => self.mask(op, &v, width),
+            DType::I64 if op == ScalarOp::Cast(DType::F32) => {
+                let to = self.indices.code.vector();
+                self.push(Inst::FromInt { to, v: v[0] });
+                Ok(to)
+            }
             other => Err(format!("{op} of {other}")),
         }
     }
@@ -196,7 +202,10 @@ impl Lower<'_> {
             ScalarOp::Le => VecOp::Compare(0x12),
             ScalarOp::Ge => VecOp::Compare(0x1d),
             ScalarOp::Gt => VecOp::Compare(0x1e),
-            ScalarOp::Max | ScalarOp::Min => return Ok(self.extreme(op, args, v, width)),
+            ScalarOp::Max | ScalarOp::Min => {
+                let constant = |i: usize| self.constants[args[i]].map(f32::from_bits);
+                return Ok(self.extreme(op, v, [constant(0), constant(1)], width));
+            }
             ScalarOp::MulAdd | ScalarOp::Fma => {
                 let to = self.indices.code.vector();
                 self.push(Inst::MulAdd { to, width, a: v[0], b: v[1], sum: v[2] });
@@ -251,6 +260,35 @@ impl Lower<'_> {
         Ok(self.vec(two, width, v[0], v[1]))
     }
 
+    /// All lanes combined: halves with each other, until one is left.
+    fn fold(&mut self, op: ScalarOp, v: Val) -> Result<VReg, Declined> {
+        let ty = self.kernel.values[v];
+        if ty.dtype != DType::F32 {
+            return Err(format!("{op} across lanes of {}", ty.dtype));
+        }
+        const HALVES: u8 = 0b01_00_11_10;
+        const NEIGHBOURS: u8 = 0b10_11_00_01;
+        let mut all = self.value(v)?;
+        if self.width(ty)? == Width::Ymm {
+            let high = self.unary(UnaryOp::High, Width::Ymm, all);
+            all = self.combine(op, all, high)?;
+        }
+        for order in [HALVES, NEIGHBOURS] {
+            let other = self.unary(UnaryOp::Permute(order), Width::Xmm, all);
+            all = self.combine(op, all, other)?;
+        }
+        Ok(all)
+    }
+
+    fn combine(&mut self, op: ScalarOp, a: VReg, b: VReg) -> Result<VReg, Declined> {
+        match op {
+            ScalarOp::Add => Ok(self.vec(VecOp::Add, Width::Xmm, a, b)),
+            ScalarOp::Mul => Ok(self.vec(VecOp::Mul, Width::Xmm, a, b)),
+            ScalarOp::Max | ScalarOp::Min => Ok(self.extreme(op, &[a, b], [None; 2], Width::Xmm)),
+            other => Err(format!("{other} across lanes")),
+        }
+    }
+
     fn unary(&mut self, op: UnaryOp, width: Width, v: VReg) -> VReg {
         let to = self.indices.code.vector();
         self.push(Inst::Unary { to, op, width, v });
@@ -265,10 +303,10 @@ impl Lower<'_> {
 
     /// The greater or lesser of two: NaN if one is, and -0 is less than 0. The instruction answers
     /// its second operand where it cannot tell.
-    fn extreme(&mut self, op: ScalarOp, args: &[Val], v: &[VReg], width: Width) -> VReg {
+    fn extreme(&mut self, op: ScalarOp, v: &[VReg], constants: [Option<f32>; 2], width: Width) -> VReg {
         let greatest = op == ScalarOp::Max;
         let (raw, merge) = if greatest { (VecOp::Max, VecOp::And) } else { (VecOp::Min, VecOp::Or) };
-        let constant = |i: usize| self.constants[args[i]].map(f32::from_bits).filter(|c| !c.is_nan());
+        let constant = |i: usize| constants[i].filter(|c| !c.is_nan());
         let fixed = (0..2).find_map(|i| constant(i).map(|c| (c, v[i], v[1 - i])));
         match fixed {
             // Only two zeros are equal and differ.

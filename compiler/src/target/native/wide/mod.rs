@@ -13,6 +13,9 @@ pub mod code;
 pub mod encode;
 pub mod lower;
 
+#[cfg(test)]
+mod tests;
+
 use super::function::Function;
 use super::levels::TargetSpec;
 use crate::lower::schedule::Wide;

@@ -1,0 +1,61 @@
+//! What the emitter must make of contractions, whatever the machine that the tests run on. That its
+//! code computes what kernels say is tested with the other emitter's, in [`super::super::tests`].
+
+use super::allocate::Flat;
+use super::code::Inst;
+use super::*;
+use crate::pipeline;
+use burin_ir::graph;
+use regalloc2::{Block, Edit, InstOrEdit};
+
+/// The kernels of a graph, as they are scheduled for AVX2.
+fn kernels(text: &str) -> Vec<Kernel> {
+    let target = TargetSpec::new(Some("x86_64-unknown-linux-gnu"), Some("x86-64-v3")).expect("a target");
+    let mut graph = graph::parse(text).expect("a graph");
+    let compiled = pipeline::compile(&mut graph, &target.machine(), &mut |_, _| ()).expect("compiles");
+    compiled.0.kernels.into_iter().collect()
+}
+
+/// Moves in the blocks that hold multiply-adds, and how many of those there are.
+fn moves_beside_products(kernel: &Kernel) -> (usize, usize) {
+    let code = lower::lower(kernel).expect("is taken");
+    let flat = Flat::new(&code);
+    let registers = flat.allocate().expect("has registers");
+    let (mut moves, mut products) = (0, 0);
+    for (i, block) in code.blocks.iter().enumerate() {
+        let here = block.insts.iter().filter(|i| matches!(i, Inst::MulAdd { .. })).count();
+        // Fewer are a bias or an epilogue.
+        if here < 4 {
+            continue;
+        }
+        products += here;
+        for item in registers.block_insts_and_edits(&flat, Block::new(i)) {
+            if let InstOrEdit::Edit(Edit::Move { from, to }) = item {
+                moves += usize::from(from != to);
+            }
+        }
+    }
+    (moves, products)
+}
+
+#[test]
+fn products_keep_their_sums_in_registers() {
+    for text in [
+        "graph @g(%a: f32[64, 96], %b: f32[96, 80]) {\n  %y = MatMul(%a, %b)\n  return %y\n}",
+        "graph @g(%a: f32[7, 131], %b: f32[131, 41]) {\n  %y = MatMul(%a, %b)\n  %z = Relu(%y)\n  return %z\n}",
+        "graph @g(%a: f32[m, 96], %b: f32[96, 80]) {\n  %y = MatMul(%a, %b)\n  return %y\n}",
+        "graph @g(%x: f32[1, 32, 14, 14], %w: f32[64, 32, 1, 1]) {\n  %y = Conv(%x, %w)\n  return %y\n}",
+        "graph @g(%x: f32[1, 8, 20, 20], %w: f32[16, 8, 3, 3]) {\n  %y = Conv(%x, %w)\n  return %y\n}",
+    ] {
+        let products =
+            kernels(text).iter().map(moves_beside_products).fold((0, 0), |a, b| (a.0 + b.0, a.1 + b.1));
+        assert_eq!(products.0, 0, "moves among {} products of {text}", products.1);
+        assert!(products.1 >= 4, "{text}");
+    }
+}
+
+#[test]
+fn what_is_declined_is_named() {
+    let kernels = kernels("graph @g(%a: f64[64]) {\n  %y = Neg(%a)\n  return %y\n}");
+    assert_eq!(compile(&kernels[0]).expect_err("is declined"), "a buffer of f64");
+}
