@@ -11,6 +11,19 @@ use std::process::Command;
 const ROW: [f32; 4] = [1.0, 2.0, 3.0, 4.0];
 const ANSWER: [f32; 3] = [70.0, 80.0, 90.0];
 
+const LAYERS: &str = "graph @layers(%x: f32[n, 4]) {
+  %v = const f32[4, 4] [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16]
+  %w = const f32[4, 4] [1, 2, 3, 4, 5, 6, 7, 8, 1, 2, 3, 4, 5, 6, 7, 8]
+  %pads = const i64[4] [1, 1, 1, 1]
+  %a = MatMul(%x, %v)
+  %b = Tanh(%a)
+  %c = MatMul(%b, %w)
+  %d = Tanh(%c)
+  %e = Pad(%d, %pads)
+  return %e
+}
+";
+
 fn folder() -> Folder {
     let folder = Folder::new();
     folder.write("tiny.burin", TINY);
@@ -96,8 +109,14 @@ fn inspect_dumps_graphs_that_can_be_read_again() {
 #[test]
 fn diff_finds_agreement() {
     let folder = folder();
-    assert!(folder.ok("diff tiny.burin --input x=x.npy").starts_with("2 nodes agree"));
+    let said = folder.ok("diff tiny.burin --input x=x.npy");
+    assert!(said.starts_with("2 nodes agree (2 distinct)\n1 groups agree (1 distinct)\n"), "{said}");
+    assert!(said.contains("the whole model's answer: at most 0 ULPs apart"), "{said}");
     assert_eq!(folder.names(), ["tiny.burin", "x.npy"]);
+    // Layers that are alike, with weights of their own, and a kernel that writes into a frame.
+    folder.write("layers.burin", LAYERS);
+    let said = folder.ok("diff layers.burin --dim n=3");
+    assert!(said.contains(" nodes agree") && said.contains("3 groups agree (2 distinct)"), "{said}");
 }
 
 #[test]

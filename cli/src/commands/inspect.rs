@@ -119,7 +119,7 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
         let all: String = program.kernels.iter().map(|k| format!("{k}\n")).collect();
         return terminal::print(&all);
     }
-    let found = inspection(args, &target, &imported, &program, report);
+    let found = inspection(args, &target, (&imported, &graph), &program, report);
     if args.json {
         let text = serde_json::to_string_pretty(&found).map_err(|e| Failure::Bug(e.to_string()))?;
         return terminal::print(&format!("{text}\n"));
@@ -155,7 +155,7 @@ fn dump(mut graph: Graph, wanted: &str, args: &Args) -> Result<String, Failure> 
 fn inspection(
     args: &Args,
     target: &TargetSpec,
-    imported: &Graph,
+    (imported, lowered): (&Graph, &Graph),
     program: &Program,
     report: Report,
 ) -> Inspection {
@@ -177,7 +177,7 @@ fn inspection(
             Ok(()) => "wide".to_owned(),
             Err(why) => format!("Cranelift ({why})"),
         },
-        nodes: g.nodes,
+        nodes: g.nodes.iter().map(|n| lowered.describe(*n)).collect(),
         flops: statistics::value(&s.flops, &symbols),
         bytes: statistics::value(&s.bytes, &symbols),
     };

@@ -73,7 +73,12 @@ impl Places {
 
     /// Whether a value was put into the part of an assembled value that it makes up.
     pub fn is_part_of(&self, v: Value, of: Value) -> bool {
-        self.parts.get(&v).is_some_and(|p| p.of == of)
+        self.part_of(v) == Some(of)
+    }
+
+    /// The assembled value that a value is written into, in place.
+    pub fn part_of(&self, v: Value) -> Option<Value> {
+        self.parts.get(&v).map(|p| p.of)
     }
 
     /// Where the part of an assembled value lies that starts at `start`.

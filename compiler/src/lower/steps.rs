@@ -8,7 +8,7 @@ use super::schedule::{Machine, Schedule, choose};
 use crate::graph::fuse::{self, Fate, Fusion, assembled_parts, fill_value};
 use crate::memory::{self, Buffer};
 use crate::program::{Place, Port, Program, Step, Weight};
-use burin_ir::graph::{Graph, Value};
+use burin_ir::graph::{Graph, Node, Value};
 use burin_ir::loops::{Access, Kernel, LoopKind, Stmt};
 use burin_ir::{Expr, TensorType, TermKind};
 use burin_runtime::abi::ALIGN;
@@ -32,8 +32,13 @@ pub struct Group {
     pub kernel: String,
     /// The kind of its schedule.
     pub kind: &'static str,
-    /// The nodes, in execution order.
-    pub nodes: Vec<String>,
+    /// The nodes of the graph as it is lowered, in execution order.
+    pub nodes: Vec<Node>,
+    /// The stored value that the call computes, or a part of which it fills; none where it copies
+    /// what is there into an output or a state.
+    pub result: Option<Value>,
+    /// The assembled value that the result is written into, in place.
+    pub part_of: Option<Value>,
 }
 
 /// A kernel call before memory is planned.
@@ -42,6 +47,8 @@ struct Draft {
     writes: RootId,
     offset: Expr,
     name: String,
+    /// The stored value that this computes or fills a part of.
+    result: Option<Value>,
 }
 
 /// Lowers a graph.
@@ -95,7 +102,9 @@ pub fn lower(graph: &Graph, machine: &Machine) -> Result<(Program, Report), Stri
         report.groups.push(Group {
             kernel: kernel.name.clone(),
             kind: call.kind,
-            nodes: d.lowered.nodes.iter().map(|n| graph.describe(*n)).collect(),
+            nodes: d.lowered.nodes.clone(),
+            result: d.result,
+            part_of: d.result.and_then(|v| places.part_of(v)),
         });
         program.nodes.push(d.name.clone());
         program.steps.push(Step {
@@ -153,7 +162,7 @@ fn draft(
     let p = places.of(v);
     let Some(parts) = assembled_parts(graph, node) else {
         let lowered = group::lower(graph, fusion, places, v).map_err(fail)?;
-        out.push(Draft { lowered, writes: p.root, offset: p.offset.clone(), name });
+        out.push(Draft { lowered, writes: p.root, offset: p.offset.clone(), name, result: Some(v) });
         return Ok(());
     };
     for (part, start) in &parts {
@@ -162,7 +171,7 @@ fn draft(
         }
         let (root, offset, layout) = places.part(v, start);
         let lowered = group::copy(graph, fusion, places, *part, &layout).map_err(fail)?;
-        out.push(Draft { lowered, writes: root, offset, name: name.clone() });
+        out.push(Draft { lowered, writes: root, offset, name: name.clone(), result: Some(v) });
     }
     if let Some(value) = fill_value(graph, node) {
         let ty = graph.tensor_type(v).ok_or("a padded value is no tensor")?;
@@ -171,7 +180,7 @@ fn draft(
         for (corner, shape) in border(ty, &inner.shape, start) {
             let (root, offset, layout) = places.part(v, &corner);
             let lowered = group::fill(ty.dtype, value, &shape, &layout);
-            out.push(Draft { lowered, writes: root, offset, name: name.clone() });
+            out.push(Draft { lowered, writes: root, offset, name: name.clone(), result: Some(v) });
         }
     }
     Ok(())
@@ -209,7 +218,7 @@ fn final_copies(
         let lowered = group::copy(graph, fusion, places, v, &layout)?;
         places.roots.push(root);
         let writes = places.roots.len() - 1;
-        out.push(Draft { lowered, writes, offset: Expr::ZERO, name: name.to_owned() });
+        out.push(Draft { lowered, writes, offset: Expr::ZERO, name: name.to_owned(), result: None });
         Ok(())
     };
     for (i, v) in graph.outputs().iter().enumerate() {
