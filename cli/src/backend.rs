@@ -5,6 +5,7 @@ use crate::failure::Failure;
 use crate::inputs::{from_runtime, to_runtime};
 use burin_compiler::artifact::bundle;
 use burin_compiler::driver::{self, Compiled};
+use burin_compiler::graph::Fuel;
 use burin_compiler::target::native::levels::TargetSpec;
 use burin_ir::graph::Graph;
 use burin_ir::graph::eval::eval;
@@ -61,7 +62,7 @@ impl Runner {
         if backend == Backend::Interp {
             return Ok(Runner::Interp(Box::new(graph)));
         }
-        let compiled = driver::compile(graph, &TargetSpec::host()?, &mut |_, _| ())?;
+        let compiled = driver::compile_with(graph, &TargetSpec::host()?, fuel()?, &mut |_, _| ())?;
         let (model, folder) = match backend {
             Backend::Artifact => {
                 let (model, folder) = written(&compiled)?;
@@ -142,6 +143,15 @@ impl Native {
         let named = dims.iter().map(|(s, v)| (s.to_string(), *v));
         named.filter(|(n, _)| wanted.contains(n)).collect()
     }
+}
+
+/// The rewrites that each compilation may make: as many as the variable `BURIN_FUEL` says, so that
+/// one that breaks a model can be found by bisection; all where it is not set.
+pub(crate) fn fuel() -> Result<Fuel, Failure> {
+    let Some(amount) = std::env::var_os("BURIN_FUEL") else { return Ok(Fuel::unlimited()) };
+    let rewrites = amount.to_str().and_then(|n| n.parse().ok());
+    let wrong = || format!("BURIN_FUEL: found {amount:?}, expected a number of rewrites").into();
+    rewrites.map(Fuel::limited).ok_or_else(wrong)
 }
 
 /// Writes a bundle to a temporary folder, and loads it.

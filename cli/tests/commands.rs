@@ -119,6 +119,25 @@ fn diff_finds_agreement() {
     assert!(said.contains(" nodes agree") && said.contains("3 groups agree (2 distinct)"), "{said}");
 }
 
+/// By how many rewrites are allowed, a bisection finds the one that breaks a model.
+#[test]
+fn fuel_is_counted_in_rewrites() {
+    let folder = folder();
+    let lines = ["%a = Identity(%x) \"first\"", "%b = Relu(%a)", "%c = Relu(%b) \"again\"", "return %c"];
+    folder.write("same.burin", format!("graph @same(%x: f32[2]) {{\n{}\n}}\n", lines.join("\n")));
+    let left = |fuel: &str| {
+        let line = "inspect same.burin --dump-after dce -v".split(' ');
+        let out = folder.command(line).env("BURIN_FUEL", fuel).env("NO_COLOR", "1").output().unwrap();
+        (stdout(&out).matches(" = ").count(), stderr(&out))
+    };
+    assert_eq!(left("0").0, 3);
+    let (nodes, log) = left("1");
+    assert!(nodes == 2 && log.contains("rewrite=1") && log.contains("Identity \"first\""), "{log}");
+    let (nodes, log) = left("9");
+    assert!(nodes == 1 && log.contains("rewrite=2") && !log.contains("rewrite=3"), "{log}");
+    assert!(left("many").1.contains("BURIN_FUEL: found \"many\", expected a number of rewrites"));
+}
+
 #[test]
 fn verify_counts_what_passes_and_what_fails() {
     let folder = Folder::new();

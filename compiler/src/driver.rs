@@ -5,6 +5,7 @@
 //! so that what runs at once and what is written are the same bytes.
 
 use crate::artifact::{Artifact, ArtifactError, CodeRef, Machine, image, weights};
+use crate::graph::Fuel;
 use crate::lower::steps::Report;
 use crate::pipeline;
 use crate::program::Program;
@@ -66,12 +67,22 @@ pub struct Compiled {
 
 /// Compiles a graph; `after` sees it after each pass.
 pub fn compile(
-    mut graph: Graph,
+    graph: Graph,
     target: &TargetSpec,
     after: &mut dyn FnMut(&str, &Graph),
 ) -> Result<Compiled, CompileError> {
+    compile_with(graph, target, Fuel::unlimited(), after)
+}
+
+/// [`compile`] with the rewrites that the fuel is enough for.
+pub fn compile_with(
+    mut graph: Graph,
+    target: &TargetSpec,
+    fuel: Fuel,
+    after: &mut dyn FnMut(&str, &Graph),
+) -> Result<Compiled, CompileError> {
     let (program, report) =
-        pipeline::compile(&mut graph, &target.machine(), after).map_err(CompileError::Input)?;
+        pipeline::compile(&mut graph, &target.machine(), fuel, after).map_err(CompileError::Input)?;
     let code = native::compile(&program, target)?;
     Ok(Compiled { graph, program, report, code, target: target.clone() })
 }

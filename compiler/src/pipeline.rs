@@ -1,6 +1,6 @@
 //! The whole compiler on one page: every pass in its order.
 
-use crate::graph::{self, Pass};
+use crate::graph::{self, Fuel, Pass};
 use crate::loops::{legalise, math};
 use crate::lower::schedule::Machine;
 use crate::lower::steps::{self, Report};
@@ -36,10 +36,15 @@ pub struct KernelPass {
 pub const KERNEL_PASSES: &[KernelPass] =
     &[KernelPass { name: "legalise", run: legalise::run }, KernelPass { name: "math", run: math::run }];
 
-/// Runs the passes over a graph; `after` sees it after each one.
-pub fn optimise(graph: &mut Graph, after: &mut dyn FnMut(&str, &Graph)) -> Result<(), String> {
+/// Runs the passes over a graph as far as the fuel goes; `after` sees it after each one.
+pub fn optimise(
+    graph: &mut Graph,
+    mut fuel: Fuel,
+    after: &mut dyn FnMut(&str, &Graph),
+) -> Result<(), String> {
     for pass in GRAPH_PASSES {
-        let report = (pass.run)(graph)?;
+        fuel.pass = pass.name;
+        let report = (pass.run)(graph, &mut fuel)?;
         tracing::debug!(pass = pass.name, rewritten = report.rewritten, "ran");
         after(pass.name, graph);
     }
@@ -50,9 +55,10 @@ pub fn optimise(graph: &mut Graph, after: &mut dyn FnMut(&str, &Graph)) -> Resul
 pub fn compile(
     graph: &mut Graph,
     machine: &Machine,
+    fuel: Fuel,
     after: &mut dyn FnMut(&str, &Graph),
 ) -> Result<(Program, Report), String> {
-    optimise(graph, after)?;
+    optimise(graph, fuel, after)?;
     let (mut program, report) = steps::lower(graph, machine)?;
     for kernel in &mut program.kernels {
         for pass in KERNEL_PASSES {

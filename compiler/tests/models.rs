@@ -3,6 +3,7 @@
 //! and say so. `suite` runs every case of the folders that `BURIN_SUITE` lists (separated by `:`), and
 //! is run by hand: `BURIN_SUITE=DIR cargo test -p burin-compiler --test models -- --ignored --nocapture`.
 
+use burin_compiler::graph::Fuel;
 use burin_compiler::pipeline::GRAPH_PASSES;
 use burin_compiler::verify_case::{Case, DataSet};
 use burin_ir::Tensor;
@@ -37,7 +38,7 @@ fn check(folder: &Path) -> Result<(), String> {
     check_answers(&case, &graph, "imported")?;
     for name in ORDER {
         let pass = GRAPH_PASSES.iter().find(|p| p.name == *name).ok_or("no such pass")?;
-        (pass.run)(&mut graph).map_err(|e| format!("{name}: {e}"))?;
+        (pass.run)(&mut graph, &mut Fuel::unlimited()).map_err(|e| format!("{name}: {e}"))?;
         verify(&graph).map_err(|e| format!("verifier after {name}: {e}"))?;
     }
     check_answers(&case, &graph, "rewritten")

@@ -1,6 +1,7 @@
 //! What file tests can run: `parse-print` and `verify` on either language, and every pass.
 
 use crate::files::Runner;
+use burin_compiler::graph::Fuel;
 use burin_compiler::pipeline::{GRAPH_PASSES, KERNEL_PASSES};
 use burin_ir::graph::{self, Graph};
 use burin_ir::loops::{self, Kernel};
@@ -58,7 +59,7 @@ fn graph_pass(name: &str) -> Option<Runner> {
     Some(Box::new(move |text| {
         let mut g = graph::parse(text).map_err(|e| e.to_string())?;
         graph::verify(&g)?;
-        run(&mut g)?;
+        run(&mut g, &mut Fuel::unlimited())?;
         graph::verify(&g).map_err(|e| format!("after the pass: {e}\n{g}"))?;
         Ok(g.to_string())
     }))

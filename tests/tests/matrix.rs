@@ -3,6 +3,7 @@
 //! computes what the evaluator does, within the row's bounds: as a program on the loop interpreter,
 //! and as native code at every CPU level of this machine. (`samples.rs` has their text form.)
 
+use burin_compiler::graph::Fuel;
 use burin_compiler::lower::schedule::Machine;
 use burin_compiler::{interpret, pipeline};
 use burin_ir::compare::compare;
@@ -112,7 +113,7 @@ fn machine() -> Machine {
 fn programs_compute_what_the_evaluator_does() {
     samples::check_all(|text, sample| {
         for (variant, mut graph) in variants(text, sample)? {
-            let compiled = pipeline::compile(&mut graph, &machine(), &mut |_, _| ());
+            let compiled = pipeline::compile(&mut graph, &machine(), Fuel::unlimited(), &mut |_, _| ());
             let (program, _) = compiled.map_err(|e| format!("{variant}: refused: {e}"))?;
             for seed in 0..samples::SEEDS {
                 let e = samples::expect(sample, seed)?;
@@ -151,7 +152,9 @@ fn native_code_computes_what_the_evaluator_does() {
 #[test]
 fn what_is_refused_is_listed() {
     let refuses = |graph: Result<Graph, String>| {
-        graph.is_ok_and(|mut g| pipeline::compile(&mut g, &machine(), &mut |_, _| ()).is_err())
+        graph.is_ok_and(|mut g| {
+            pipeline::compile(&mut g, &machine(), Fuel::unlimited(), &mut |_, _| ()).is_err()
+        })
     };
     let mut rows = BTreeSet::new();
     let mut symbolic = Vec::new();

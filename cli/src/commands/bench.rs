@@ -1,6 +1,6 @@
 //! `burin bench`: how fast a model is, kernel by kernel, compiled and interpreted.
 
-use crate::backend::{Backend, Runner};
+use crate::backend::{Backend, Runner, fuel};
 use crate::failure::Failure;
 use crate::inputs::{Inputs, SEED};
 use crate::model;
@@ -166,7 +166,7 @@ fn flops(program: &Program, dims: &HashMap<Symbol, i64>) -> u64 {
 /// What the compiled program would do: rates of both backends then compare as their times do.
 fn interpreted_flops(graph: &Graph, inputs: &Inputs) -> Result<u64, Failure> {
     let mut graph = graph.clone();
-    pipeline::optimise(&mut graph, &mut |_, _| ())?;
+    pipeline::optimise(&mut graph, fuel()?, &mut |_, _| ())?;
     let (program, _) = steps::lower(&graph, &TargetSpec::host()?.machine())?;
     Ok(flops(&program, &inputs.dims))
 }

@@ -2,6 +2,7 @@
 //!
 //! The file appears under its name only when it is complete; on failure nothing is left behind.
 
+use crate::backend::fuel;
 use crate::failure::Failure;
 use crate::model;
 use crate::table::facts;
@@ -63,9 +64,10 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     let nodes = graph.regions[graph.body].nodes.len();
     graph.name = model::title(&args.model);
     progress.stage("optimising");
-    let compiled =
-        driver::compile(graph, &target, &mut |pass, _| progress.stage(format!("optimising: {pass}")))
-            .map_err(|e| of_model(e.into()))?;
+    let compiled = driver::compile_with(graph, &target, fuel()?, &mut |pass, _| {
+        progress.stage(format!("optimising: {pass}"))
+    })
+    .map_err(|e| of_model(e.into()))?;
     progress.stage(format!("writing {} of weights", bytes(compiled.program.weight_bytes)));
     let header = write(args, &compiled)?;
     drop(progress);

@@ -1,5 +1,6 @@
 //! `burin inspect`: what becomes of a model, known before it ever runs.
 
+use crate::backend::fuel;
 use crate::failure::Failure;
 use crate::model;
 use crate::statistics;
@@ -114,7 +115,7 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     }
     let imported = graph.clone();
     let (program, report) =
-        pipeline::compile(&mut graph, &target.machine(), &mut |_, _| ()).map_err(of_model)?;
+        pipeline::compile(&mut graph, &target.machine(), fuel()?, &mut |_, _| ()).map_err(of_model)?;
     if args.kernels {
         let all: String = program.kernels.iter().map(|k| format!("{k}\n")).collect();
         return terminal::print(&all);
@@ -144,7 +145,7 @@ fn dump(mut graph: Graph, wanted: &str, args: &Args) -> Result<String, Failure> 
             text = Some(g.to_string());
         }
     };
-    let result = pipeline::optimise(&mut graph, &mut keep);
+    let result = pipeline::optimise(&mut graph, fuel()?, &mut keep);
     match (text, result) {
         (Some(text), _) => Ok(text),
         (None, Err(e)) => Err(format!("{}: {e}", args.model.display()).into()),

@@ -56,7 +56,14 @@ impl Folder {
 
     /// Runs `burin` in this folder.
     pub(crate) fn burin<A: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = A>) -> Output {
-        Command::new(env!("CARGO_BIN_EXE_burin")).args(args).current_dir(self.0.path()).output().unwrap()
+        self.command(args).output().unwrap()
+    }
+
+    /// `burin` in this folder, about to run.
+    pub(crate) fn command<A: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = A>) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_burin"));
+        command.args(args).current_dir(self.0.path());
+        command
     }
 
     /// Runs `burin` with words of a line.

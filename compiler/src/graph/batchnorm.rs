@@ -5,15 +5,15 @@
 //! weights are constant and its result has no other use, the new weights and bias are constants,
 //! computed when the weights are written.
 
-use super::Report;
 use super::fold::constant_op;
 use super::rewrite::{Outcome, Rewriter, Site, rewrite};
+use super::{Fuel, Report};
 use burin_ir::graph::{Graph, NodeData, Value};
 use burin_ir::{Attr, DType, Scalar, Tensor};
 
 /// Folds scales and shifts into convolutions.
-pub fn run(graph: &mut Graph) -> Result<Report, String> {
-    rewrite(graph, &mut |r, site| match site.data.op.name {
+pub fn run(graph: &mut Graph, fuel: &mut Fuel) -> Result<Report, String> {
+    rewrite(graph, fuel, &mut |r, site| match site.data.op.name {
         "BatchNormalization" => batch_norm(r, site),
         "Mul" | "Div" | "Add" | "Sub" => per_channel(r, site),
         _ => Ok(Outcome::Keep),

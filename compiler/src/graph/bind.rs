@@ -3,8 +3,8 @@
 //! Every node is inferred again, so that what becomes constant reaches everything behind it. Inputs
 //! stay inputs, whatever is fixed, so that a call looks the same.
 
-use super::Report;
 use super::rewrite::{Outcome, rewrite};
+use super::{Fuel, Report};
 use burin_ir::graph::{Constant, Graph, Value, verify};
 use burin_ir::{Expr, Symbol, Tensor, Type};
 use std::collections::HashMap;
@@ -44,7 +44,7 @@ pub fn contents(graph: &mut Graph, inputs: &[(usize, Tensor)]) -> Result<Report,
 
 fn inferred_again(graph: &mut Graph, fixed: &[(usize, Tensor)]) -> Result<Report, String> {
     let mut constants: HashMap<Value, Value> = HashMap::new();
-    let report = rewrite(graph, &mut |r, site| {
+    let report = rewrite(graph, &mut Fuel::unlimited(), &mut |r, site| {
         let mut inputs = site.inputs.clone();
         for v in inputs.iter_mut().flatten() {
             let number = r.graph.inputs().iter().position(|p| p == v);

@@ -1,8 +1,8 @@
 //! Common subexpressions: of nodes in one region that do the same to the same operands, the first
 //! serves for all; equal constants are one.
 
-use super::Report;
 use super::rewrite::{Outcome, rewrite_aliased};
+use super::{Fuel, Report};
 use burin_ir::attr::{Attr, Attrs};
 use burin_ir::graph::{Constant, Def, Graph, Node, Region, Value};
 use burin_ir::ops::Effect;
@@ -16,10 +16,11 @@ use std::sync::Arc;
 const COMPARED_BYTES: usize = 1 << 12;
 
 /// Unites equal nodes and equal constants.
-pub fn run(graph: &mut Graph) -> Result<Report, String> {
-    let aliases = equal_constants(graph);
+pub fn run(graph: &mut Graph, fuel: &mut Fuel) -> Result<Report, String> {
+    let mut aliases = equal_constants(graph);
+    aliases.retain(|(v, first)| fuel.spend(|| format!("constant {v}, for which {first} stands")));
     let mut seen: HashMap<(Region, u64), Vec<Node>> = HashMap::new();
-    rewrite_aliased(graph, &aliases, &mut |r, site| {
+    rewrite_aliased(graph, &aliases, fuel, &mut |r, site| {
         let data = site.data;
         if data.op.effect != Effect::Pure || !data.regions.is_empty() {
             return Ok(Outcome::Keep);

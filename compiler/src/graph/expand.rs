@@ -1,16 +1,16 @@
 //! Composites become their bodies, through their rows' builders, until only pointwise, movement and
 //! primitive nodes are left, or composites that the caller keeps because the target has a kernel.
 
-use super::Report;
 use super::rewrite::{Outcome, rewrite};
+use super::{Fuel, Report};
 use burin_ir::graph::{Graph, NodeData};
 use burin_ir::ops::Meaning;
 
 /// How deep composites may stand in composites.
 const MAX_DEPTH: usize = 16;
 
-/// Expands every composite.
-pub fn run(graph: &mut Graph) -> Result<Report, String> {
+/// Expands every composite, for which no fuel is taken: none can be lowered.
+pub fn run(graph: &mut Graph, _: &mut Fuel) -> Result<Report, String> {
     run_except(graph, &|_, _| false)
 }
 
@@ -18,7 +18,7 @@ pub fn run(graph: &mut Graph) -> Result<Report, String> {
 pub fn run_except(graph: &mut Graph, keep: &dyn Fn(&Graph, &NodeData) -> bool) -> Result<Report, String> {
     let mut total = 0;
     for _ in 0..MAX_DEPTH {
-        let mut report = rewrite(graph, &mut |r, site| {
+        let mut report = rewrite(graph, &mut Fuel::unlimited(), &mut |r, site| {
             if !matches!(site.data.op.meaning, Meaning::Composite(_)) || keep(r.old, site.data) {
                 return Ok(Outcome::Keep);
             }

@@ -5,8 +5,8 @@
 //! ones never have to be held together. A small tensor whose contents are known as numbers, such as
 //! the shape of a tensor of constant shape, becomes a constant too.
 
-use super::Report;
 use super::rewrite::{Outcome, Rewriter, rewrite};
+use super::{Fuel, Report};
 use burin_ir::graph::eval::{Operation, eval_op};
 use burin_ir::graph::{Computed, Constant, Graph, Value, ValueData};
 use burin_ir::ops::{self, Effect, OpRow};
@@ -25,8 +25,8 @@ const GROWTH: usize = 4;
 const MAX_OPS: usize = 64;
 
 /// Folds constants.
-pub fn run(graph: &mut Graph) -> Result<Report, String> {
-    rewrite(graph, &mut |r, site| {
+pub fn run(graph: &mut Graph, fuel: &mut Fuel) -> Result<Report, String> {
+    rewrite(graph, fuel, &mut |r, site| {
         let data = site.data;
         if data.op.effect != Effect::Pure || !data.regions.is_empty() {
             return Ok(Outcome::Keep);

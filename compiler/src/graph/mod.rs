@@ -9,6 +9,7 @@ pub mod cse;
 pub mod dce;
 pub mod expand;
 pub mod fold;
+pub mod fuel;
 pub mod fuse;
 pub mod pad;
 pub mod rewrite;
@@ -17,6 +18,7 @@ pub mod simplify;
 mod tests;
 
 use burin_ir::graph::Graph;
+pub use fuel::Fuel;
 use std::collections::BTreeMap;
 
 /// What a pass did.
@@ -36,7 +38,7 @@ pub struct Pass {
     /// The name.
     pub name: &'static str,
     /// The pass.
-    pub run: fn(&mut Graph) -> Result<Report, String>,
+    pub run: fn(&mut Graph, &mut Fuel) -> Result<Report, String>,
 }
 
 impl Report {

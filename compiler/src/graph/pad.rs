@@ -2,15 +2,15 @@
 //! left the image. The padded image is written in place by what computes the image (see
 //! [`crate::lower::place`]), so that the only cost is its border.
 
-use super::Report;
 use super::rewrite::{Outcome, Rewriter, Site, rewrite};
+use super::{Fuel, Report};
 use burin_ir::graph::Graph;
 use burin_ir::ops::constant_pads;
 use burin_ir::{Attr, DType, Expr, Scalar, Tensor};
 
 /// Moves padding of a constant number of elements out of convolutions and poolings.
-pub fn run(graph: &mut Graph) -> Result<Report, String> {
-    rewrite(graph, &mut |r, site| match site.data.op.name {
+pub fn run(graph: &mut Graph, fuel: &mut Fuel) -> Result<Report, String> {
+    rewrite(graph, fuel, &mut |r, site| match site.data.op.name {
         "Conv" => separate(r, site, Scalar::I(0)),
         "MaxPool" if site.data.outputs.len() == 1 => separate(r, site, Scalar::F(f64::NEG_INFINITY)),
         "AveragePool" if site.data.attrs.flag("count_include_pad") => separate(r, site, Scalar::I(0)),

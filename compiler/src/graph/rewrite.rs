@@ -1,12 +1,14 @@
 //! The mechanism of every graph pass: a walk that copies a graph, node by node in execution order,
 //! while a rule decides what each node becomes.
 //!
+//! Every replacement takes fuel; without fuel, a node is copied.
+//!
 //! What always holds: nodes that nothing needs are not copied; every operand that a rule sees is a
 //! value of the new graph, already rewritten; a copied node whose operands are as they were keeps its
 //! results' types, and any other is inferred again, so that what a pass finds out (a constant shape,
 //! say) reaches everything behind it.
 
-use super::Report;
+use super::{Fuel, Report};
 use burin_ir::attr::Attrs;
 use burin_ir::graph::{Builder, Constant, Def, Graph, Node, NodeData, Region, RegionData, Value, ValueData};
 use burin_ir::ops::OpRow;
@@ -48,11 +50,12 @@ pub struct Rewriter<'a> {
     uses: Vec<u32>,
     live: Vec<bool>,
     report: Report,
+    fuel: &'a mut Fuel,
 }
 
 /// Rewrites a graph by a rule.
-pub fn rewrite(graph: &mut Graph, rule: Rule<'_>) -> Result<Report, String> {
-    rewrite_aliased(graph, &[], rule)
+pub fn rewrite(graph: &mut Graph, fuel: &mut Fuel, rule: Rule<'_>) -> Result<Report, String> {
+    rewrite_aliased(graph, &[], fuel, rule)
 }
 
 /// Rewrites a graph by a rule; the first of each pair of values is replaced by the second, which is a
@@ -60,6 +63,7 @@ pub fn rewrite(graph: &mut Graph, rule: Rule<'_>) -> Result<Report, String> {
 pub fn rewrite_aliased(
     graph: &mut Graph,
     aliases: &[(Value, Value)],
+    fuel: &mut Fuel,
     rule: Rule<'_>,
 ) -> Result<Report, String> {
     let (uses, live) = liveness(graph);
@@ -68,7 +72,7 @@ pub fn rewrite_aliased(
     new.output_names.clone_from(&graph.output_names);
     let region = new.body;
     let map = vec![None; graph.values.len()];
-    let mut r = Rewriter { old: graph, graph: new, region, map, uses, live, report: Report::default() };
+    let mut r = Rewriter { old: graph, graph: new, region, map, uses, live, report: Report::default(), fuel };
     for s in &graph.states {
         let v = r.graph.add_state(&graph.values[s.value].name, s.init.clone());
         r.map[index(s.value)] = Some(v);
@@ -202,15 +206,19 @@ impl Rewriter<'_> {
         let data = &self.old.nodes[node];
         let inputs: Vec<Option<Value>> = data.inputs.iter().map(|v| v.map(|v| self.value(v))).collect();
         let site = Site { node, data, inputs };
-        let before = self.graph.regions[self.region].nodes.len();
+        let (old, before) = (self.old, self.graph.regions[self.region].nodes.len());
         let results = match rule(self, &site)? {
+            Outcome::Replace(_) if !self.fuel.spend(|| old.describe(node)) => {
+                // What the rule has built is left where nothing uses it.
+                self.graph.regions[self.region].nodes.truncate(before);
+                self.copy(&site, rule)?
+            }
             Outcome::Replace(values) => {
                 self.report.rewritten += 1;
                 self.inherit_name(data, before);
                 values
             }
             Outcome::Declined(reason) => {
-                let old = self.old;
                 self.report.decline(reason, || old.describe(node));
                 self.copy(&site, rule)?
             }

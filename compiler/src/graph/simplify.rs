@@ -4,9 +4,9 @@
 //! What a rewrite gives is what the node gave, to the bit: `x + 0.0` stays, since it turns `-0.0` into
 //! `0.0`.
 
-use super::Report;
 use super::fold::constant_op;
 use super::rewrite::{Outcome, Rewriter, Site, rewrite};
+use super::{Fuel, Report};
 use burin_ir::graph::{Constant, Graph, Value};
 use burin_ir::{Attr, Expr, Scalar, Tensor};
 use std::collections::HashMap;
@@ -54,9 +54,9 @@ const RULES: &[(&str, Rewrite)] = &[
 const SEARCHED: usize = 1 << 16;
 
 /// Simplifies every node for which there is a rule.
-pub fn run(graph: &mut Graph) -> Result<Report, String> {
+pub fn run(graph: &mut Graph, fuel: &mut Fuel) -> Result<Report, String> {
     let rules: HashMap<&str, Rewrite> = RULES.iter().copied().collect();
-    rewrite(graph, &mut |r, site| match rules.get(site.data.op.name) {
+    rewrite(graph, fuel, &mut |r, site| match rules.get(site.data.op.name) {
         Some(rule) => rule(r, site),
         None => Ok(Outcome::Keep),
     })

@@ -1,6 +1,8 @@
 //! What all passes have in common.
 
-use crate::pipeline::GRAPH_PASSES;
+use super::Fuel;
+use crate::pipeline::{self, GRAPH_PASSES};
+use burin_ir::graph::eval::eval;
 use burin_ir::graph::{Builder, Graph, verify};
 use burin_ir::{Attr, DType, Tensor, TensorType};
 
@@ -30,7 +32,7 @@ fn chain(n: usize) -> Graph {
 fn long_chains_pass_in_linear_time() {
     let mut g = chain(50_000);
     for p in GRAPH_PASSES {
-        (p.run)(&mut g).unwrap_or_else(|e| panic!("{}: {e}", p.name));
+        (p.run)(&mut g, &mut Fuel::unlimited()).unwrap_or_else(|e| panic!("{}: {e}", p.name));
     }
     verify(&g).expect("still verifies");
     // Every Identity is gone; nothing else can be.
@@ -51,7 +53,26 @@ fn shared_constants_are_not_evaluated_exponentially() {
     };
     x = Builder::new(&mut g).op("Relu", &[x], Vec::new()).expect("the op fits");
     g.add_output("y", x);
-    super::fold::run(&mut g).expect("folds");
+    super::fold::run(&mut g, &mut Fuel::unlimited()).expect("folds");
     let c = g.constant(g.outputs()[0]).expect("a constant");
     assert_eq!(c.materialise().expect("evaluates").get(0).as_f64(), 2f64.powi(100));
+}
+
+/// Each amount of fuel makes one rewrite more than the one before, and all of them compute the same.
+#[test]
+fn fuel_allows_so_many_rewrites() {
+    let left = |fuel: Fuel| {
+        let mut g = chain(20);
+        pipeline::optimise(&mut g, fuel, &mut |_, _| ()).expect("passes");
+        verify(&g).expect("still verifies");
+        let x = Tensor::new(&[4, 4], &[-1.5f32; 16]);
+        let y = eval(&g, &[x], &[]).expect("evaluates").outputs.remove(0);
+        assert_eq!(y.get(0).as_f64(), 8.0 + 9.0 + 13.0 + 14.0 + 18.0 + 19.0 + 3.0 + 4.0);
+        g.regions[g.body].nodes.len()
+    };
+    // One Identity of every five nodes.
+    for n in 0..6 {
+        assert_eq!(left(Fuel::limited(n)), 20 - n.min(4) as usize, "with fuel for {n}");
+    }
+    assert_eq!(left(Fuel::unlimited()), 16);
 }
