@@ -547,13 +547,8 @@ fn signed_op(op: ScalarOp, ty: DType, args: &[Scalar]) -> Scalar {
         And => a & b,
         Or => a | b,
         Xor => a ^ b,
-        Shl => {
-            if in_width {
-                a << b
-            } else {
-                0
-            }
-        }
+        Shl if in_width => a << b,
+        Shl => 0,
         Shr => {
             if in_width {
                 a >> b
@@ -622,20 +617,10 @@ fn unsigned_op(op: ScalarOp, ty: DType, args: &[Scalar]) -> Scalar {
         And => a & b,
         Or => a | b,
         Xor => a ^ b,
-        Shl => {
-            if in_width {
-                a << b
-            } else {
-                0
-            }
-        }
-        Shr => {
-            if in_width {
-                a >> b
-            } else {
-                0
-            }
-        }
+        Shl if in_width => a << b,
+        Shl => 0,
+        Shr if in_width => a >> b,
+        Shr => 0,
         Pow => pow_wrapping(a, b),
         MulAdd | Fma => a.wrapping_mul(b).wrapping_add(args[2].as_i64() as u64),
         Eq => return Scalar::B(a == b),

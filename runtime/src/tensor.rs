@@ -205,7 +205,7 @@ impl<'a> TensorRef<'a> {
             let ty = type_text(dtype, shape);
             return Err(Error::Input(format!("{ty} takes {expected} bytes, found {}", bytes.len())));
         }
-        if expected > 0 && bytes.as_ptr() as usize % dtype.bytes() != 0 {
+        if expected > 0 && !(bytes.as_ptr() as usize).is_multiple_of(dtype.bytes()) {
             return Err(Error::Input(format!("the bytes of a tensor of {dtype} are not aligned to it")));
         }
         Ok(TensorRef { dtype, shape, bytes })

@@ -41,7 +41,7 @@ impl Scope {
         }
         let mut wanted = wanted.trim_matches('_').to_owned();
         if wanted.is_empty() || wanted.starts_with(|c: char| c.is_ascii_digit()) {
-            wanted.insert_str(0, "t");
+            wanted.insert(0, 't');
         }
         let mut found = wanted.clone();
         for n in 2.. {

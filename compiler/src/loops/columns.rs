@@ -156,12 +156,7 @@ impl Run<'_> {
     }
 
     fn index(&self, e: &Expr) -> Vec<i64> {
-        let at = |i: usize| {
-            e.eval(&|s| match self.symbols.get(&s).map(|c| c.scalar(i)) {
-                Some(v) => Some(v.as_i64()),
-                None => None,
-            })
-        };
+        let at = |i: usize| e.eval(&|s| self.symbols.get(&s).map(|c| c.scalar(i).as_i64()));
         let used: Vec<&Rc<Column>> = e.symbols().iter().filter_map(|s| self.symbols.get(s)).collect();
         let one = |c: &&Rc<Column>| matches!(&***c, Column::I64(v) if v.iter().all(|x| *x == v[0]));
         if used.iter().all(one) {

@@ -161,6 +161,12 @@ macro_rules! methods {
 }
 
 impl<'f> V<'f> {
+    /// Whether a float is neither infinite nor NaN.
+    #[expect(clippy::eq_op, reason = "infinities and NaN less themselves are NaN, not zero")]
+    pub fn is_finite(self) -> V<'f> {
+        (self - self).eq(0.0)
+    }
+
     methods! {
         /// `|self|`.
         abs() = Abs;

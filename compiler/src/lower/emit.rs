@@ -57,6 +57,9 @@ struct Piece {
     slots: Vec<(i64, u16)>,
 }
 
+/// What tells positions apart: the indices of the axes, and the axis that is a vector.
+type PositionKey = (Vec<(Symbol, Expr)>, Option<(Symbol, u16)>);
+
 pub(super) struct Emitter<'a> {
     nest: &'a Nest,
     schedule: &'a Schedule,
@@ -67,7 +70,7 @@ pub(super) struct Emitter<'a> {
     symbol_depth: HashMap<Symbol, usize>,
     /// Symbols bound to vectors of indices.
     vector_symbols: HashMap<Symbol, Val>,
-    positions: HashMap<(Vec<(Symbol, Expr)>, Option<(Symbol, u16)>), usize>,
+    positions: HashMap<PositionKey, usize>,
     free: HashMap<usize, Rc<BTreeSet<Symbol>>>,
     bounds: Bounds,
     /// Loads and splats stay at this depth or below.

@@ -64,7 +64,7 @@ impl fmt::Display for Kernel {
             let comma = if i == 0 { "" } else { ", " };
             write!(p.out, "{comma}%{}: {} {dtype}[{len}]", p.buffers[b], access.name())?;
         }
-        write!(p.out, ") dims({}) {{\n", list(&self.dims))?;
+        writeln!(p.out, ") dims({}) {{", list(&self.dims))?;
         p.block(&self.body)?;
         p.out.write_str("}\n")
     }

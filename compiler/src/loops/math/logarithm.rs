@@ -130,7 +130,7 @@ pub(super) fn pow<'f>(x: V<'f>, y: V<'f>) -> V<'f> {
     }
     let a = x.abs();
     // Any number in the place of zero, infinity and NaN, which the plain product is for.
-    let is_proper = (a - a).eq(0.0) & a.gt(0.0);
+    let is_proper = a.is_finite() & a.gt(0.0);
     let log = log_double(is_proper.select(a, 1.0));
     let limited = y.at_most(1e300).at_least(-1e300);
     let product = log.product(Double::from(limited));
@@ -138,7 +138,7 @@ pub(super) fn pow<'f>(x: V<'f>, y: V<'f>) -> V<'f> {
     let correction = in_range.select(product.low, 0.0);
     let power = exponential::exp(in_range.select(product.high, y * self::log(a)));
     // An infinite or vanished power must not meet the correction.
-    let finite = (power - power).eq(0.0).select(power.muladd(correction, power), power);
+    let finite = power.is_finite().select(power.muladd(correction, power), power);
     special_cases(x, y, finite)
 }
 
@@ -151,7 +151,7 @@ fn special_cases<'f>(x: V<'f>, y: V<'f>, power: V<'f>) -> V<'f> {
     let power = x.abs().eq(1.0).select(y.eq(y).select(x.number(1.0), y), power);
     let signed = negative.select(odd.select(-power, power), power);
     // A fraction is neither odd nor even: zero and infinity keep no sign, other numbers have no root.
-    let fraction = (x - x).eq(0.0).select(x.ne(0.0).select(x.number(f64::NAN), power), power);
+    let fraction = x.is_finite().select(x.ne(0.0).select(x.number(f64::NAN), power), power);
     let of_negative = whole.select(signed, fraction);
     let out = negative.select(of_negative, power);
     // NaN compares unequal to itself; what follows outranks it.

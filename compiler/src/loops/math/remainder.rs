@@ -27,7 +27,7 @@ pub(super) fn remainder<'f>(op: ScalarOp, x: V<'f>, y: V<'f>, symbols: [Symbol; 
 
 fn rem<'f>(x: V<'f>, y: V<'f>, [bound, var]: [Symbol; 2]) -> V<'f> {
     let divisor = y.abs();
-    let (finite, positive) = ((x - x).eq(0.0), divisor.gt(0.0));
+    let (finite, positive) = (x.is_finite(), divisor.gt(0.0));
     let proper = finite & positive & divisor.lt(f64::INFINITY);
     let b = proper.select(divisor, 1.0);
     let a = proper.select(x.abs(), 0.0);

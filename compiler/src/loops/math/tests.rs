@@ -236,8 +236,8 @@ fn check_pairs(op: ScalarOp, ty: DType, bound: f64) {
         let columns = pairs.clone().map(|c| Column::from_bits(ty, c.into_iter()));
         let out = evaluate(&kernel, &columns, fused);
         let mut worst = (0.0, [0.0; 2]);
-        for i in 0..pairs[0].len() {
-            let args = [0, 1].map(|c| scalar::from_bits(pairs[c][i], ty));
+        for (i, (a, b)) in pairs[0].iter().zip(&pairs[1]).enumerate() {
+            let args = [a, b].map(|bits| scalar::from_bits(*bits, ty));
             let expected = scalar::apply_wide(op, ty, &args).as_f64();
             let found = scalar::from_bits(out.bits(i), ty).as_f64();
             let error =

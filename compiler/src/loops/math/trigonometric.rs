@@ -156,7 +156,7 @@ fn payne_hanek<'f>(a: V<'f>) -> (V<'f>, Double<'f>) {
     let lower = word(middle >> 32_i64, -94) + word(middle & 0xffff_ffff_i64, -126);
     let fraction = Double::sum(upper.high, upper.low + lower);
     let angle = fraction.product(Double::constant(a, FRAC_PI_2, PI_2_LOW));
-    let finite = (a - a).eq(0.0);
+    let finite = a.is_finite();
     (quadrant, Double { high: finite.select(angle.high, f64::NAN), low: angle.low })
 }
 

@@ -16,6 +16,9 @@ const UNROLLED_STEPS: i64 = 27;
 /// Algorithms, 4.2). The terms of products are as often too large as too small.
 const BLOCKS: [i64; 3] = [512, 64, 8];
 
+/// One turn of a reduction's loop: the new values of the accumulators.
+type Turn<'a, E> = &'a mut dyn FnMut(&mut E, &Expr, Vec<Val>) -> Vec<Val>;
+
 /// A reduction being emitted.
 struct Reduction<'a> {
     op: ReduceOp,
@@ -120,7 +123,7 @@ impl Emitter<'_> {
         r: &Reduction<'_>,
         count: &Expr,
         acc: Vec<Val>,
-        turn: &mut dyn FnMut(&mut Self, &Expr, Vec<Val>) -> Vec<Val>,
+        turn: Turn<'_, Self>,
     ) -> Vec<Val> {
         let blocks: &[i64] = match (r.is_plain_sum(), count.as_const()) {
             (false, _) => &[],
@@ -138,7 +141,7 @@ impl Emitter<'_> {
         count: &Expr,
         blocks: &[i64],
         acc: Vec<Val>,
-        turn: &mut dyn FnMut(&mut Self, &Expr, Vec<Val>) -> Vec<Val>,
+        turn: Turn<'_, Self>,
     ) -> Vec<Val> {
         let Some((block, smaller)) = blocks.split_first() else {
             return self.repeat(count, &acc, |e, i, acc| turn(e, &(from + &i), acc));

@@ -360,7 +360,7 @@ impl Emit<'_, '_> {
             Some(true) => shifted,
             Some(false) => value::constant(self.b, self.b.func.dfg.value_type(x), 0),
             None => {
-                let all = self.b.ins().iconst(lane, -1i64 & (u64::MAX >> (64 - bits)) as i64);
+                let all = self.b.ins().iconst(lane, (u64::MAX >> (64 - bits)) as i64);
                 let none = self.b.ins().iconst(lane, 0);
                 let keep = self.b.ins().select(inside, all, none);
                 let chunk = self.type_of(x);
