@@ -113,8 +113,8 @@ bounds_32! {
     log_32: Log <= 2.0;
     tanh_32: Tanh <= 2.0;
     erf_32: Erf <= 2.0;
-    sin_32: Sin <= 2.0;
-    cos_32: Cos <= 2.0;
+    sin_32: Sin <= 2.5;
+    cos_32: Cos <= 2.5;
     tan_32: Tan <= 1.0;
     asin_32: Asin <= 1.0;
     acos_32: Acos <= 1.0;

@@ -11,9 +11,9 @@ use burin_ir::{DType, Expr, ReduceOp, ScalarOp, Symbol, Term, TermKind};
 const UNROLLED_BODIES: i64 = 128;
 /// ... and one position's accumulator is updated at most so many times in a row.
 const UNROLLED_STEPS: i64 = 27;
-/// Sums of terms that are no products are taken in blocks of blocks, of so many terms each, so that
-/// errors grow with the logarithm of their number (Higham, Accuracy and Stability of Numerical
-/// Algorithms, 4.2). The terms of products are as often too large as too small.
+/// Sums of squares, and of terms that are no products, are taken in blocks of blocks, of so many
+/// terms each, so that errors grow with the logarithm of their number (Higham, Accuracy and
+/// Stability of Numerical Algorithms, 4.2). The terms of other products have both signs.
 const BLOCKS: [i64; 3] = [512, 64, 8];
 
 /// One turn of a reduction's loop: the new values of the accumulators.
@@ -30,10 +30,22 @@ struct Reduction<'a> {
 }
 
 impl Reduction<'_> {
-    /// Whether it is a sum of floats that are no products.
+    /// Whether it is a sum of floats that are no products, but for squares.
     fn is_plain_sum(&self) -> bool {
-        let product = matches!(self.body.kind(), TermKind::Op(ScalarOp::Mul, _));
+        let product = match self.body.kind() {
+            TermKind::Op(ScalarOp::Mul, args) => !is_same(&args[0], &args[1]),
+            _ => false,
+        };
         self.op == ReduceOp::Sum && self.dtype.is_float() && !product
+    }
+}
+
+/// Whether two terms load and compute the same.
+fn is_same(a: &Term, b: &Term) -> bool {
+    match (a.kind(), b.kind()) {
+        (TermKind::Load { input: a, index: i }, TermKind::Load { input: b, index: j }) => (a, i) == (b, j),
+        (TermKind::Op(a, x), TermKind::Op(b, y)) => a == b && x.iter().zip(y).all(|(x, y)| is_same(x, y)),
+        _ => a.key() == b.key(),
     }
 }
 

@@ -4,6 +4,7 @@
 use super::allocate::Flat;
 use super::code::Inst;
 use super::*;
+use crate::graph::fuel::Fuel;
 use crate::pipeline;
 use burin_ir::graph;
 use regalloc2::{Block, Edit, InstOrEdit};
@@ -12,8 +13,9 @@ use regalloc2::{Block, Edit, InstOrEdit};
 fn kernels(text: &str) -> Vec<Kernel> {
     let target = TargetSpec::new(Some("x86_64-unknown-linux-gnu"), Some("x86-64-v3")).expect("a target");
     let mut graph = graph::parse(text).expect("a graph");
-    let compiled = pipeline::compile(&mut graph, &target.machine(), &mut |_, _| ()).expect("compiles");
-    compiled.0.kernels.into_iter().collect()
+    let fuel = Fuel::unlimited();
+    let made = pipeline::compile(&mut graph, &target.machine(), fuel, &mut |_, _| ()).expect("compiles");
+    made.0.kernels.into_iter().collect()
 }
 
 /// Moves in the blocks that hold multiply-adds, and how many of those there are.
