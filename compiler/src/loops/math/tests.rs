@@ -119,7 +119,7 @@ bounds_32! {
     asin_32: Asin <= 1.0;
     acos_32: Acos <= 1.0;
     atan_32: Atan <= 1.0;
-    sinh_32: Sinh <= 2.0;
+    sinh_32: Sinh <= 2.5;
     cosh_32: Cosh <= 2.0;
     asinh_32: Asinh <= 1.0;
     acosh_32: Acosh <= 1.0;
