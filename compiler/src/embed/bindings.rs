@@ -153,6 +153,7 @@ fn constructors(out: &mut String, name: &str, has_state: bool) {
         out,
         "    /// The model, running on the calling thread; an error where the CPU lacks what its code needs.\n\
          \x20   pub fn new() -> Result<Self, ::burin_runtime::Error> {{\n\
+         \x20       // SAFETY: the library that is linked together with this module defines both.\n\
          \x20       unsafe extern \"C\" {{\n\
          \x20           #[link_name = \"{name}_image\"]\n\
          \x20           static IMAGE: u8;\n\

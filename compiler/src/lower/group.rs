@@ -60,15 +60,7 @@ pub fn lower(graph: &Graph, fusion: &Fusion, layouts: &dyn Layouts, v: Value) ->
     let ty = graph.tensor_type(v).ok_or("a stored value is no tensor")?;
     let axes: Vec<Symbol> = (0..ty.rank()).map(|i| Symbol::new(&format!("a{i}"))).collect();
     let at: Vec<Expr> = axes.iter().map(|s| (*s).into()).collect();
-    let mut inliner = Inliner {
-        graph,
-        fusion,
-        layouts,
-        reads: Vec::new(),
-        nodes: Vec::new(),
-        done: HashMap::new(),
-        fresh: 0,
-    };
+    let mut inliner = Inliner::new(graph, fusion, layouts);
     let value = inliner.define(v, &at)?;
     finish(inliner, v, axes, &ty.shape, value)
 }
@@ -84,15 +76,7 @@ pub fn copy(
     let ty = graph.tensor_type(v).ok_or("a copied value is no tensor")?;
     let axes: Vec<Symbol> = (0..ty.rank()).map(|i| Symbol::new(&format!("a{i}"))).collect();
     let at: Vec<Expr> = axes.iter().map(|s| (*s).into()).collect();
-    let mut inliner = Inliner {
-        graph,
-        fusion,
-        layouts,
-        reads: Vec::new(),
-        nodes: Vec::new(),
-        done: HashMap::new(),
-        fresh: 0,
-    };
+    let mut inliner = Inliner::new(graph, fusion, layouts);
     let value = inliner.element(v, at)?;
     build(inliner, "copy".to_owned(), axes, &ty.shape, value, to)
 }
@@ -165,7 +149,19 @@ struct Inliner<'a> {
     fresh: usize,
 }
 
-impl Inliner<'_> {
+impl<'a> Inliner<'a> {
+    fn new(graph: &'a Graph, fusion: &'a Fusion, layouts: &'a dyn Layouts) -> Inliner<'a> {
+        Inliner {
+            graph,
+            fusion,
+            layouts,
+            reads: Vec::new(),
+            nodes: Vec::new(),
+            done: HashMap::new(),
+            fresh: 0,
+        }
+    }
+
     /// The element of a value at an index: a load, or its definition.
     fn element(&mut self, v: Value, at: Vec<Expr>) -> Result<Term, String> {
         let key = (v, at);

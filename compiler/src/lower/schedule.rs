@@ -2,8 +2,8 @@
 //! together in registers, in which order the axes are walked, and what is a task.
 //!
 //! The choice is a small model that can be read: for contractions it counts, for each tile shape,
-//! the multiply-adds and loads of one step of the reduction (two of each a cycle, and never less
-//! than the latency of a multiply-add), and for each loop order the bytes that are streamed again.
+//! the instructions of one step of the reduction (six a cycle, two of them multiply-adds and two of
+//! them loads, and never less than the latency of a multiply-add), and for each loop order the bytes that are streamed again.
 //! Nothing here changes what is computed; [`super::emit`] follows the schedule.
 
 use super::nest::{Nest, children, free_symbols, visit};

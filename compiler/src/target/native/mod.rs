@@ -77,9 +77,9 @@ pub enum NativeError {
 /// Compiles a kernel: by the emitter for wide vectors if it takes it, else through Cranelift.
 pub fn compile_kernel(kernel: &Kernel, target: &TargetSpec) -> Result<Function, NativeError> {
     if wide::fits(target)
-        && let Ok(function) = wide::compile(kernel)
+        && let Ok(code) = wide::lower::lower(kernel)
     {
-        return Ok(function);
+        return wide::assemble(&kernel.name, &code);
     }
     kernel::compile(kernel, target)
 }
@@ -89,7 +89,7 @@ pub fn wide_vectors(kernel: &Kernel, target: &TargetSpec) -> Result<(), String> 
     if !wide::fits(target) {
         return Err(format!("{} has 128 bits at most", target.level));
     }
-    wide::compile(kernel).map(|_| ())
+    wide::lower::lower(kernel).map(|_| ())
 }
 
 /// Compiles a program: kernels first, in their order, then what calls them. Functions are compiled

@@ -4,10 +4,10 @@
 //! already there; a memory operand takes the innermost term and the constant.
 
 use super::code::{Address, Code, Inst, Label};
-use super::lower::{Declined, dims, is_scratch};
+use super::lower::Declined;
 use burin_ir::Symbol;
 use burin_ir::expr::{Atom, Expr, Range};
-use burin_ir::loops::{Buf, Kernel};
+use burin_ir::loops::{Access, Buf, Kernel};
 use regalloc2::VReg;
 use std::collections::HashMap;
 
@@ -83,15 +83,15 @@ impl Indices {
         });
         for (i, decl) in kernel.buffers.values().enumerate() {
             let start = word(self, i);
-            let start = match offset.filter(|_| is_scratch(decl.access)) {
+            let start = match offset.filter(|_| decl.access == Access::Scratch) {
                 Some(offset) => self.sum(self.before.len(), start, offset),
                 None => start,
             };
             self.starts.push(start);
         }
-        for (i, dim) in dims(kernel) {
-            let register = word(self, i);
-            self.bind(dim, register, Range::NON_NEGATIVE);
+        for (i, dim) in kernel.dims.iter().enumerate() {
+            let register = word(self, kernel.buffers.len() + i);
+            self.bind(*dim, register, Range::NON_NEGATIVE);
         }
     }
 

@@ -9,8 +9,8 @@ use super::address::Indices;
 use super::code::{Code, Cond, Inst, Label, UnaryOp, VecOp, Width};
 use crate::target::native::kernel::{has_scratch, parallel_loop};
 use burin_ir::expr::{Expr, Range};
-use burin_ir::loops::{Access, Block, Kernel, Loop, Op, Stmt, Val, ValType, Yield};
-use burin_ir::{DType, ScalarOp, Symbol};
+use burin_ir::loops::{Block, Kernel, Loop, Op, Stmt, Val, ValType, Yield};
+use burin_ir::{DType, ScalarOp};
 use cranelift_entity::SecondaryMap;
 use regalloc2::VReg;
 
@@ -65,14 +65,13 @@ impl Lower<'_> {
         self.push(Inst::Enter { to });
         self.indices.open_frame(self.kernel, frame, has_scratch(self.kernel).then_some(worker));
         match parallel_loop(self.kernel) {
-            Some(l) => self.counted(l, begin, Cond::NotLess(begin, end))?,
+            Some(l) => self.counted(l, begin, &|v| Cond::NotLess(v, end))?,
             None => {
-                let (body, exit) = (self.indices.code.block(), self.indices.code.block());
-                self.push(Inst::Branch { cond: Cond::NotLess(begin, end), yes: exit, no: body });
+                let (none, body) = (self.indices.code.block(), self.indices.code.block());
+                self.push(Inst::Branch { cond: Cond::NotLess(begin, end), yes: none, no: body });
+                self.indices.code.blocks[none].insts.push(Inst::Return);
                 self.indices.here = body;
                 self.block(&self.kernel.body)?;
-                self.push(Inst::Jump { to: exit, args: Vec::new() });
-                self.indices.here = exit;
             }
         }
         self.push(Inst::Return);
@@ -339,16 +338,18 @@ impl Lower<'_> {
             return Ok(());
         }
         let zero = self.indices.code.int();
-        let limit = match l.extent.as_const().and_then(|n| i32::try_from(n).ok()) {
-            Some(n) => Cond::NotLessThan(zero, n),
-            None => Cond::NotLess(zero, self.indices.int(&l.extent)?),
-        };
         self.push(Inst::Imm { to: zero, value: 0 });
-        self.counted(l, zero, limit)
+        match l.extent.as_const().and_then(|n| i32::try_from(n).ok()) {
+            Some(n) => self.counted(l, zero, &|v| Cond::NotLessThan(v, n)),
+            None => {
+                let end = self.indices.int(&l.extent)?;
+                self.counted(l, zero, &|v| Cond::NotLess(v, end))
+            }
+        }
     }
 
-    /// A loop with its test at the top. `limit` is the test, of whatever variable.
-    fn counted(&mut self, l: &Loop, from: VReg, limit: Cond) -> Result<(), Declined> {
+    /// A loop with its test at the top: `ended` of its variable.
+    fn counted(&mut self, l: &Loop, from: VReg, ended: &dyn Fn(VReg) -> Cond) -> Result<(), Declined> {
         let range = self.indices.range_below(&l.extent);
         let inits = l.carries.iter().map(|c| self.value(c.init)).collect::<Result<Vec<_>, _>>()?;
         let before = self.indices.open_loop();
@@ -372,11 +373,7 @@ impl Lower<'_> {
         let args = std::iter::once(Ok(next)).chain(nexts).collect::<Result<Vec<_>, _>>()?;
         self.push(Inst::Jump { to: head, args });
         let exit = self.indices.code.block();
-        let cond = match limit {
-            Cond::NotLess(_, end) => Cond::NotLess(var, end),
-            Cond::NotLessThan(_, n) => Cond::NotLessThan(var, n),
-            Cond::Negative(_) => Cond::Negative(var),
-        };
+        let cond = ended(var);
         self.indices.code.blocks[head].insts.push(Inst::Branch { cond, yes: exit, no: body });
         let args = std::iter::once(from).chain(inits).collect();
         self.indices.close_loop(before, Inst::Jump { to: head, args });
@@ -438,14 +435,4 @@ impl Lower<'_> {
         let args = yields.iter().map(|y| self.value(if then { y.then } else { y.otherwise }));
         Ok((self.indices.here, args.collect::<Result<Vec<_>, _>>()?))
     }
-}
-
-/// The symbols of a kernel's dimensions, in the order of its frame.
-pub fn dims(kernel: &Kernel) -> impl Iterator<Item = (usize, Symbol)> {
-    kernel.dims.iter().enumerate().map(|(i, d)| (kernel.buffers.len() + i, *d))
-}
-
-/// Whether a buffer lies in the worker's own scratch memory.
-pub fn is_scratch(access: Access) -> bool {
-    access == Access::Scratch
 }

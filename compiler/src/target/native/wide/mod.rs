@@ -4,8 +4,8 @@
 //! - [`allocate`]: `regalloc2` chooses their registers.
 //! - [`encode`]: the bytes.
 //!
-//! It takes the kernels of `f32` sums, products and extremes, as contractions are scheduled to be
-//! for it; what it declines, Cranelift compiles.
+//! It takes kernels of `f32` alone, of the operations that [`lower::has`] names; what it declines,
+//! Cranelift compiles. What it has taken it must finish: a fault after that is an internal error.
 
 pub mod address;
 pub mod allocate;
@@ -16,11 +16,12 @@ pub mod lower;
 #[cfg(test)]
 mod tests;
 
+use super::NativeError;
 use super::function::Function;
 use super::levels::TargetSpec;
 use crate::lower::schedule::Wide;
-use burin_ir::loops::Kernel;
 use burin_runtime::abi::{arch, cpu};
+use code::Code;
 
 /// Whether a target has what the emitter's instructions need.
 pub fn fits(target: &TargetSpec) -> bool {
@@ -31,11 +32,11 @@ pub fn fits(target: &TargetSpec) -> bool {
 /// What schedules are told of it.
 pub const VECTORS: Wide = Wide { vector_bits: 256, has: lower::has };
 
-/// A kernel's function, or why it is declined.
-pub fn compile(kernel: &Kernel) -> Result<Function, String> {
-    let code = lower::lower(kernel)?;
-    let flat = allocate::Flat::new(&code);
-    let registers = flat.allocate()?;
-    let bytes = encode::encode(&code, &flat, &registers)?;
-    Ok(Function { name: kernel.name.clone(), bytes, align: 64, relocs: Vec::new() })
+/// The function of a kernel that [`lower::lower`] has taken.
+pub fn assemble(name: &str, code: &Code) -> Result<Function, NativeError> {
+    let fault = |what| NativeError::Internal { function: name.to_owned(), what };
+    let flat = allocate::Flat::new(code);
+    let registers = flat.allocate().map_err(fault)?;
+    let bytes = encode::encode(code, &flat, &registers).map_err(fault)?;
+    Ok(Function { name: name.to_owned(), bytes, align: 64, relocs: Vec::new() })
 }

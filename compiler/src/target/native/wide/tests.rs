@@ -7,6 +7,7 @@ use super::*;
 use crate::graph::fuel::Fuel;
 use crate::pipeline;
 use burin_ir::graph;
+use burin_ir::loops::Kernel;
 use regalloc2::{Block, Edit, InstOrEdit};
 
 /// The kernels of a graph, as they are scheduled for AVX2.
@@ -59,5 +60,5 @@ fn products_keep_their_sums_in_registers() {
 #[test]
 fn what_is_declined_is_named() {
     let kernels = kernels("graph @g(%a: f64[64]) {\n  %y = Neg(%a)\n  return %y\n}");
-    assert_eq!(compile(&kernels[0]).expect_err("is declined"), "a buffer of f64");
+    assert_eq!(lower::lower(&kernels[0]).expect_err("is declined"), "a buffer of f64");
 }
