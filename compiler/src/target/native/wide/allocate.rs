@@ -62,9 +62,8 @@ impl<'a> Flat<'a> {
             scratch_by_class: [None; 3],
             fixed_stack_slots: Vec::new(),
         };
-        let checked = cfg!(debug_assertions);
-        let options =
-            RegallocOptions { verbose_log: false, validate_ssa: checked, algorithm: Algorithm::Ion };
+        // Code that uses a register where it has no value is refused, not compiled to something.
+        let options = RegallocOptions { verbose_log: false, validate_ssa: true, algorithm: Algorithm::Ion };
         let output = regalloc2::run(self, &env, &options).map_err(|e| format!("registers: {e}"))?;
         #[cfg(debug_assertions)]
         {

@@ -397,9 +397,10 @@ impl Lower<'_> {
             }
             return Ok(());
         }
+        // All before the first branch: what is computed behind one is not known on its other side.
+        let signs = open.into_iter().map(|e| self.indices.int(e)).collect::<Result<Vec<_>, _>>()?;
         let mut failed = Vec::new();
-        for e in open {
-            let v = self.indices.int(e)?;
+        for v in signs {
             let (no, next) = (self.indices.code.block(), self.indices.code.block());
             self.push(Inst::Branch { cond: Cond::Negative(v), yes: no, no: next });
             failed.push(no);
