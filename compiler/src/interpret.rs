@@ -3,7 +3,6 @@
 //! wrong in lowering or planning, what differs only beyond it is wrong in code generation.
 
 use crate::program::{Place, Program, Step};
-use burin_ir::graph::Constant;
 use burin_ir::loops::Access;
 use burin_ir::loops::interp::{self, Storage};
 use burin_ir::{Expr, Symbol, Tensor};
@@ -31,11 +30,11 @@ pub fn run(program: &Program, dims: &[i64], inputs: &[Tensor]) -> Result<Vec<Ten
     let bytes = |e: &Expr| -> Result<Vec<u8>, String> { Ok(vec![0xA5; size(value(e, &symbols)?)?]) };
     let mut weights = vec![0; size(program.weight_bytes as i64)?];
     for w in &program.weights {
-        put(&mut weights, w.offset as usize, &materialised(&w.constant)?);
+        put(&mut weights, w.offset as usize, w.contents()?.bytes());
     }
     let mut states = Vec::new();
     for (_, w) in &program.states {
-        states.push(materialised(&program.weights[*w].constant)?);
+        states.push(program.weights[*w].contents()?.bytes().to_vec());
     }
     let mut outputs = Vec::new();
     for o in &program.outputs {
@@ -59,10 +58,6 @@ pub fn run(program: &Program, dims: &[i64], inputs: &[Tensor]) -> Result<Vec<Ten
         out.push(Tensor::from_bytes(o.ty.dtype, shape, data.into())?);
     }
     Ok(out)
-}
-
-fn materialised(c: &Constant) -> Result<Vec<u8>, String> {
-    Ok(c.materialise()?.bytes().to_vec())
 }
 
 fn value(e: &Expr, symbols: &HashMap<Symbol, i64>) -> Result<i64, String> {

@@ -26,6 +26,7 @@ pub mod interpret;
 pub mod loops;
 pub mod lower;
 pub mod memory;
+pub mod packing;
 pub mod pipeline;
 pub mod program;
 pub mod target;

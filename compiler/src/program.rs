@@ -5,9 +5,10 @@
 //! are evaluated in order at the start of a call. Buffers that live in the arena at the same time
 //! never overlap, whatever the dimensions are.
 
+use crate::packing::Packing;
 use burin_ir::graph::Constant;
 use burin_ir::loops::Kernel;
-use burin_ir::{Expr, Symbol, TensorType};
+use burin_ir::{Expr, Symbol, Tensor, TensorType};
 
 /// A compiled entry.
 #[derive(Clone, Debug, Default)]
@@ -58,6 +59,26 @@ pub struct Weight {
     pub constant: Constant,
     /// Its offset in bytes.
     pub offset: u64,
+    /// Where its elements go; `None`: row-major.
+    pub packing: Option<Packing>,
+}
+
+impl Weight {
+    /// Its size in the segment.
+    pub fn bytes(&self) -> usize {
+        let ty = self.constant.ty();
+        self.packing.as_ref().map_or_else(|| self.constant.bytes(), |p| p.len * ty.dtype.bytes())
+    }
+
+    /// Its contents as they lie in the segment.
+    pub fn contents(&self) -> Result<Tensor, String> {
+        let plain = match &self.constant {
+            Constant::Data(t) => t.clone(),
+            computed => computed.materialise()?,
+        };
+        let Some(packing) = &self.packing else { return Ok(plain) };
+        Tensor::from_bytes(plain.dtype(), vec![packing.len], packing.apply(&plain).into())
+    }
 }
 
 /// Where a buffer is.

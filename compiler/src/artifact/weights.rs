@@ -8,7 +8,6 @@ use super::ArtifactError;
 use super::image::{Image, WEIGHT_ID};
 use crate::program::{Program, Weight};
 use burin_ir::Tensor;
-use burin_ir::graph::Constant;
 use burin_runtime::abi;
 use std::fs::File;
 use std::io::{self, Seek, SeekFrom, Write};
@@ -51,7 +50,7 @@ pub fn write_segment(
     let start = out.stream_position().map_err(&fail)?;
     let mut hash = Hash(program.weight_bytes);
     for w in &program.weights {
-        let bytes = w.constant.bytes() as u64;
+        let bytes = w.bytes() as u64;
         if w.offset % abi::ALIGN as u64 != 0 || w.offset.saturating_add(bytes) > program.weight_bytes {
             let place = format!("{bytes} bytes at {} of {}", w.offset, program.weight_bytes);
             return Err(ArtifactError::Internal(format!("weight \"{}\" lies at {place}", w.name)));
@@ -68,12 +67,8 @@ pub fn write_segment(
 }
 
 fn contents(w: &Weight) -> Result<Tensor, ArtifactError> {
-    match &w.constant {
-        Constant::Data(t) => Ok(t.clone()),
-        computed => computed
-            .materialise()
-            .map_err(|e| ArtifactError::Internal(format!("weight \"{}\" cannot be computed: {e}", w.name))),
-    }
+    w.contents()
+        .map_err(|e| ArtifactError::Internal(format!("weight \"{}\" cannot be computed: {e}", w.name)))
 }
 
 fn write_sparse(out: &mut (impl Write + Seek), bytes: &[u8], hash: &mut Hash) -> io::Result<()> {

@@ -10,6 +10,7 @@
 //! What always holds: a value under a reduction that reads it more than once, or a second sum of
 //! products in one kernel, is stored; a view's operand is stored.
 
+use super::layout::Orders;
 use crate::lower::nest::{children, visit};
 use burin_ir::graph::infer::{Arg, Cx};
 use burin_ir::graph::{Def, Graph, Node, Value};
@@ -36,8 +37,12 @@ pub enum Fate {
 /// The fate of every node result of the graph's body.
 pub struct Fusion {
     fates: HashMap<Value, Fate>,
+    /// The orders in which values lie in memory.
+    pub orders: Orders,
     /// For stored values: how many nodes their kernel holds.
     pub group_sizes: HashMap<Value, usize>,
+    /// For stored values: whether their kernel holds a sum of products.
+    sums: HashMap<Value, bool>,
 }
 
 /// A use of a value by a node.
@@ -67,11 +72,17 @@ impl Fusion {
     pub fn fate(&self, v: Value) -> Fate {
         self.fates.get(&v).cloned().unwrap_or(Fate::Stored("it comes from outside"))
     }
+
+    /// Whether a stored value's kernel holds a sum of products.
+    pub fn contracts(&self, v: Value) -> bool {
+        self.sums.get(&v).copied().unwrap_or(false)
+    }
 }
 
 /// Decides the fate of every value.
 pub fn run(graph: &Graph) -> Result<Fusion, String> {
-    let mut fusion = Fusion { fates: HashMap::new(), group_sizes: HashMap::new() };
+    let orders = Orders::assign(graph)?;
+    let mut fusion = Fusion { fates: HashMap::new(), orders, group_sizes: HashMap::new(), sums: HashMap::new() };
     let mut facts: HashMap<Value, Facts> = HashMap::new();
     let mut uses: HashMap<Value, Vec<Use>> = HashMap::new();
     let mut kept: HashMap<Value, &'static str> = HashMap::new();
@@ -83,7 +94,6 @@ pub fn run(graph: &Graph) -> Result<Fusion, String> {
     }
     // The kernel that an inlined value ends in, and whether a reduction reads it there.
     let mut ends_in: HashMap<Value, (Value, bool)> = HashMap::new();
-    let mut sums: HashMap<Value, bool> = HashMap::new();
     for node in graph.regions[graph.body].nodes.iter().rev() {
         for (at, v) in graph.nodes[*node].outputs.iter().enumerate() {
             let used = uses.get(v).is_some_and(|u| !u.is_empty());
@@ -94,14 +104,16 @@ pub fn run(graph: &Graph) -> Result<Fusion, String> {
             let (own, operands) = facts_of(graph, *node, at)?;
             let decision = match kept.get(v) {
                 Some(why) => Err(*why),
-                None => decide(graph, &fusion, &facts, &uses[v], *v, &own, &ends_in, &sums),
+                None => decide(graph, &fusion, &facts, &uses[v], *v, &own, &ends_in),
             };
+            // A view has its operand's elements in row-major order.
             let view = graph.nodes[*node].op.view.then(|| graph.nodes[*node].inputs[0]).flatten();
+            let view = view.filter(|of| fusion.orders.of(*of).is_none());
             let fate = match (decision, view) {
                 (Err("it is an output" | "it is a state's next value"), _) | (Err(_), None) => {
                     let why = decision.err().unwrap_or_default();
                     ends_in.insert(*v, (*v, false));
-                    sums.insert(*v, own.contracts);
+                    fusion.sums.insert(*v, own.contracts);
                     fusion.group_sizes.insert(*v, 1);
                     Fate::Stored(why)
                 }
@@ -110,7 +122,7 @@ pub fn run(graph: &Graph) -> Result<Fusion, String> {
                 (Ok(Some((end, reduced))), None) => {
                     ends_in.insert(*v, (end, reduced || own.reduces));
                     if own.contracts {
-                        sums.insert(end, true);
+                        fusion.sums.insert(end, true);
                     }
                     *fusion.group_sizes.entry(end).or_insert(1) += 1;
                     Fate::Inlined
@@ -138,7 +150,6 @@ fn decide(
     v: Value,
     own: &Facts,
     ends_in: &HashMap<Value, (Value, bool)>,
-    sums: &HashMap<Value, bool>,
 ) -> Result<Option<(Value, bool)>, &'static str> {
     if own.assembled {
         return Err("its parts are written in place");
@@ -191,7 +202,7 @@ fn decide(
         return Ok(None);
     }
     let Some(end) = end else { return Err("nothing that runs uses it") };
-    if own.contracts && sums.get(&end).copied().unwrap_or(false) {
+    if own.contracts && fusion.contracts(end) {
         return Err("its kernel has a sum of products already");
     }
     if own.contracts && shape(graph, v) != shape(graph, end) {

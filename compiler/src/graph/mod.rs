@@ -11,6 +11,7 @@ pub mod expand;
 pub mod fold;
 pub mod fuel;
 pub mod fuse;
+pub mod layout;
 pub mod pad;
 pub mod rewrite;
 pub mod simplify;

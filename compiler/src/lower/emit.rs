@@ -8,6 +8,7 @@
 //! loads below a [`Scope::barrier`], which only run if their loop or branch does.
 
 mod index;
+mod outer;
 mod reduce;
 
 use super::nest::{Bounds, Nest, free_symbols};
@@ -49,14 +50,6 @@ enum Number {
     Splat(Val, u16),
 }
 
-/// A run of equal tiles along an axis: tile `t` covers `base + t * step + offset` for each slot.
-struct Piece {
-    base: Expr,
-    count: Expr,
-    step: i64,
-    slots: Vec<(i64, u16)>,
-}
-
 /// What tells positions apart: the indices of the axes, and the axis that is a vector.
 type PositionKey = (Vec<(Symbol, Expr)>, Option<(Symbol, u16)>);
 
@@ -71,6 +64,8 @@ pub(super) struct Emitter<'a> {
     /// Symbols bound to vectors of indices.
     vector_symbols: HashMap<Symbol, Val>,
     positions: HashMap<PositionKey, usize>,
+    /// The tiles that an outer level has chosen, by axis.
+    blocks: HashMap<usize, outer::Block>,
     free: HashMap<usize, Rc<BTreeSet<Symbol>>>,
     bounds: Bounds,
     /// Loads and splats stay at this depth or below.
@@ -108,6 +103,7 @@ pub(super) fn emit(nest: &Nest, schedule: &Schedule) -> Kernel {
         symbol_depth: HashMap::new(),
         vector_symbols: HashMap::new(),
         positions: HashMap::new(),
+        blocks: HashMap::new(),
         free: HashMap::new(),
         bounds: nest.bounds(),
         pinned: 0,
@@ -121,167 +117,6 @@ pub(super) fn emit(nest: &Nest, schedule: &Schedule) -> Kernel {
 }
 
 impl Emitter<'_> {
-    /// The task loop, and below it the other loops.
-    fn outer(&mut self) {
-        let start = self.position(Vec::new(), None);
-        let levels = self.schedule.parallel;
-        if levels == 0 {
-            return self.level(0, vec![start]);
-        }
-        let pieces: Vec<Vec<Piece>> = (0..levels).map(|l| self.pieces_of(l)).collect();
-        let blocks: Vec<Vec<Expr>> = pieces.iter().enumerate().map(|(l, p)| self.blocks(l, p)).collect();
-        let totals: Vec<Expr> = blocks.iter().map(|b| b.iter().fold(Expr::ZERO, |s, n| s + n)).collect();
-        let task = self.fresh("task");
-        let extent = Expr::product(&totals);
-        self.bounds.variable(task, &extent);
-        self.open(true);
-        self.floor = 1;
-        self.symbol_depth.insert(task, 1);
-        let mut rest = Expr::from(task);
-        let mut at = vec![Expr::ZERO; levels];
-        for l in (1..levels).rev() {
-            let quotient = self.name_index(rest.floor_div(&totals[l]), Range::NON_NEGATIVE);
-            let remainder = &rest - &(&quotient * &totals[l]);
-            at[l] = self.name_index(remainder, Range::NON_NEGATIVE);
-            rest = quotient;
-        }
-        at[0] = rest;
-        self.task_level(0, vec![start], &pieces, &blocks, &at);
-        let body = self.close();
-        let run = Loop { var: task, extent, kind: LoopKind::Parallel, carries: Vec::new(), body };
-        self.push(Stmt::For(run));
-    }
-
-    /// How many tasks each piece of a parallel level makes: the first one is cut into blocks of
-    /// the schedule's grain, the others (remainders) are one each.
-    fn blocks(&self, level: usize, pieces: &[Piece]) -> Vec<Expr> {
-        let grain = Expr::constant(if level == 0 { self.schedule.grain } else { 1 });
-        let first = |p: &Piece| p.count.ceil_div(&grain);
-        let other =
-            |p: &Piece| if p.count.as_const().is_some() { Expr::ONE } else { p.count.minimum(&Expr::ONE) };
-        pieces.iter().enumerate().map(|(i, p)| if i == 0 { first(p) } else { other(p) }).collect()
-    }
-
-    /// One level of the task loop: finds the piece that a task's index falls into.
-    fn task_level(
-        &mut self,
-        level: usize,
-        positions: Vec<Position>,
-        pieces: &[Vec<Piece>],
-        blocks: &[Vec<Expr>],
-        at: &[Expr],
-    ) {
-        if level == pieces.len() {
-            return self.level(level, positions);
-        }
-        self.task_piece(level, 0, Expr::ZERO, positions, pieces, blocks, at);
-    }
-
-    #[allow(clippy::too_many_arguments)] // the state of a recursion over levels and pieces
-    fn task_piece(
-        &mut self,
-        level: usize,
-        which: usize,
-        before: Expr,
-        positions: Vec<Position>,
-        pieces: &[Vec<Piece>],
-        blocks: &[Vec<Expr>],
-        at: &[Expr],
-    ) {
-        let piece = &pieces[level][which];
-        let last = which + 1 == pieces[level].len();
-        let here = |e: &mut Self, positions: Vec<Position>| {
-            let block = &at[level] - &before;
-            let grain = if level == 0 { e.schedule.grain } else { 1 };
-            let (first, count) = match which {
-                0 if grain == 1 => (block, Expr::ONE),
-                0 => {
-                    let first = block * grain;
-                    let left = &piece.count - &first;
-                    (first, left.minimum(&grain.into()))
-                }
-                _ => (Expr::ZERO, piece.count.clone()),
-            };
-            e.repeat(&count, &[], |e, t, _| {
-                let tile = &first + &t;
-                let inner = e.spread(&positions, level, piece, &tile);
-                e.task_level(level + 1, inner, pieces, blocks, at);
-                Vec::new()
-            });
-        };
-        if last {
-            return here(self, positions);
-        }
-        let upto = before.clone() + &blocks[level][which];
-        self.open(true);
-        here(self, positions.clone());
-        let then = self.close();
-        self.open(true);
-        self.task_piece(level, which + 1, upto.clone(), positions, pieces, blocks, at);
-        let otherwise = self.close();
-        let cond = vec![upto - &at[level] - 1];
-        self.push(Stmt::If { cond, then, otherwise, yields: Vec::new() });
-    }
-
-    /// The loops from `level` inwards, and the stores.
-    fn level(&mut self, level: usize, positions: Vec<Position>) {
-        if level == self.schedule.order.len() {
-            return self.stores(&positions);
-        }
-        for piece in self.pieces_of(level) {
-            self.repeat(&piece.count, &[], |e, t, _| {
-                let inner = e.spread(&positions, level, &piece, &t);
-                e.level(level + 1, inner);
-                Vec::new()
-            });
-        }
-    }
-
-    /// Each position, at each slot of a tile.
-    fn spread(&mut self, positions: &[Position], level: usize, piece: &Piece, tile: &Expr) -> Vec<Position> {
-        let symbol = self.nest.axes[self.schedule.order[level]].0;
-        let base = &piece.base + &(tile * piece.step);
-        let mut out = Vec::new();
-        for p in positions {
-            for (offset, lanes) in &piece.slots {
-                let mut at = p.at.as_ref().clone();
-                at.push((symbol, &base + *offset));
-                let vector = if *lanes > 1 { Some((symbol, *lanes)) } else { p.vector };
-                out.push(self.position(at, vector));
-            }
-        }
-        out
-    }
-
-    fn pieces_of(&self, level: usize) -> Vec<Piece> {
-        let axis = self.schedule.order[level];
-        let extent = &self.nest.axes[axis].1;
-        let lanes = if self.schedule.vector == Some(axis) { self.schedule.lanes } else { 1 };
-        let (tile, lane_count) = (self.schedule.tile[axis].max(1), lanes as i64);
-        let full: Vec<(i64, u16)> = (0..tile).map(|k| (k * lane_count, lanes)).collect();
-        let width = tile * lane_count;
-        let Some(n) = extent.as_const() else {
-            return split_extent(extent, &[(full, width), (vec![(0, lanes)], lane_count), (vec![(0, 1)], 1)]);
-        };
-        let (whole, rest) = (n / width, n % width);
-        let mut out = Vec::new();
-        if whole > 0 {
-            out.push(Piece { base: Expr::ZERO, count: whole.into(), step: width, slots: full });
-        }
-        if rest > 0 {
-            let mut slots: Vec<(i64, u16)> =
-                (0..rest / lane_count).map(|k| (k * lane_count, lanes)).collect();
-            let left = rest % lane_count;
-            if left > 0 && self.schedule.overlap && n >= lane_count {
-                slots.push((rest - lane_count, lanes));
-            } else {
-                slots.extend((rest - left..rest).map(|k| (k, 1)));
-            }
-            out.push(Piece { base: (whole * width).into(), count: Expr::ONE, step: width, slots });
-        }
-        out
-    }
-
     fn stores(&mut self, positions: &[Position]) {
         let pin = self.pin_depth();
         let outer_pin = std::mem::replace(&mut self.pinned, pin);
@@ -554,25 +389,6 @@ impl Emitter<'_> {
     }
 }
 
-/// Cuts an extent that is not constant into pieces of falling widths.
-fn split_extent(extent: &Expr, widths: &[(Vec<(i64, u16)>, i64)]) -> Vec<Piece> {
-    let mut out: Vec<Piece> = Vec::new();
-    let mut base = Expr::ZERO;
-    for (slots, width) in widths {
-        if out.last().is_some_and(|p| p.step == *width) {
-            continue;
-        }
-        let count = (extent - &base).floor_div(&(*width).into());
-        let covered = &count * &Expr::constant(*width);
-        out.push(Piece { base: base.clone(), count, step: *width, slots: slots.clone() });
-        base = base + covered;
-        if *width == 1 {
-            break;
-        }
-    }
-    out
-}
-
 #[cfg(test)]
 mod tests {
     use super::super::nest::{NestBuffer, Store};
@@ -584,7 +400,7 @@ mod tests {
     #[test]
     fn a_product_becomes_register_tiles() {
         let (m, n, k) = (Symbol::new("m"), Symbol::new("n"), Symbol::new("k"));
-        let buffer = |len: i64, access| NestBuffer { dtype: DType::F32, len: len.into(), access };
+        let buffer = |len: i64, access| NestBuffer { dtype: DType::F32, len: len.into(), access, panels: false };
         let a = Term::load(DType::F32, 0, vec![Expr::from(m) * 32 + Expr::from(k)]);
         let b = Term::load(DType::F32, 1, vec![Expr::from(k) * 50 + Expr::from(n)]);
         let value = Term::reduce(ReduceOp::Sum, vec![(k, 32.into())], a * b);

@@ -2,38 +2,80 @@
 //! the memory of the stored values that it reads.
 
 use super::nest::{Nest, NestBuffer, Store};
-use crate::graph::fuse::{Fate, Fusion, definition};
+use crate::graph::fuse::{self, Fate, Fusion};
 use burin_ir::graph::{Constant, Graph, Node, Value};
 use burin_ir::loops::Access;
 use burin_ir::tensor::strides;
 use burin_ir::{DType, Expr, Scalar, Symbol, Term};
 use std::collections::HashMap;
 
+/// Columns that a panel of packed weights has: two vectors of AVX2 or one of AVX-512, so that weights
+/// are the same whatever the code.
+pub const PANEL: i64 = 16;
+
+/// A dimension that is cut into blocks of [`PANEL`], each of which lies together.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Panels {
+    /// The dimension. Its elements lie side by side within a block.
+    pub axis: usize,
+    /// From one block to the next, in elements.
+    pub stride: i64,
+}
+
 /// How a stored value's elements lie in its buffer: element `index` is `sum(index * strides)`
-/// elements behind the place that the step gives to the kernel.
+/// elements behind the place that the step gives to the kernel, where a dimension that is cut into
+/// panels counts with the panels' stride and its index within the panel instead.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Layout {
     /// One stride a dimension, in elements.
     pub strides: Vec<Expr>,
+    /// The dimension that is cut into panels, if one is.
+    pub panels: Option<Panels>,
 }
 
 impl Layout {
     /// Row-major.
     pub fn contiguous(shape: &[Expr]) -> Layout {
+        Layout::ordered(shape, &(0..shape.len()).collect::<Vec<_>>())
+    }
+
+    /// Without gaps, the dimensions from the outermost to the innermost in this order.
+    pub fn ordered(shape: &[Expr], order: &[usize]) -> Layout {
         let mut strides = vec![Expr::ONE; shape.len()];
-        for i in (1..shape.len()).rev() {
-            strides[i - 1] = &strides[i] * &shape[i];
+        let mut inner = Expr::ONE;
+        for d in order.iter().rev() {
+            strides[*d] = inner.clone();
+            inner = &inner * &shape[*d];
         }
-        Layout { strides }
+        Layout { strides, panels: None }
+    }
+
+    /// One dimension in panels, which hold the others in this order; the last panel is filled up.
+    pub fn panels(shape: &[i64], axis: usize, order: &[usize]) -> Layout {
+        let mut strides = vec![Expr::ONE; shape.len()];
+        let mut inner = PANEL;
+        for d in order.iter().rev() {
+            strides[*d] = inner.into();
+            inner *= shape[*d];
+        }
+        Layout { strides, panels: Some(Panels { axis, stride: inner }) }
     }
 
     /// The flat index of an element.
     pub fn index(&self, at: &[Expr]) -> Expr {
-        self.strides.iter().zip(at).fold(Expr::ZERO, |s, (stride, i)| s + stride * i)
+        let panels = self.panels.as_ref();
+        let plain = |d: usize| panels.is_none_or(|p| p.axis != d);
+        let sum = (0..at.len()).filter(|d| plain(*d)).fold(Expr::ZERO, |s, d| s + &self.strides[d] * &at[d]);
+        let Some(p) = panels else { return sum };
+        let panel = at[p.axis].floor_div(&PANEL.into());
+        sum + &at[p.axis] + panel * (p.stride - PANEL)
     }
 
-    /// Elements from the first to behind the last.
+    /// Elements from the first to behind the last, which lie in a whole panel.
     pub fn span(&self, shape: &[Expr]) -> Expr {
+        if let Some(p) = &self.panels {
+            return shape[p.axis].ceil_div(&PANEL.into()) * p.stride;
+        }
         let last: Vec<Expr> = shape.iter().map(|n| n - &Expr::ONE).collect();
         self.index(&last) + 1
     }
@@ -43,6 +85,44 @@ impl Layout {
 pub trait Layouts {
     /// The layout of a stored value or view.
     fn layout(&self, v: Value) -> Layout;
+
+    /// The index of a load of an element.
+    fn place(&self, v: Value, at: &[Expr]) -> Vec<Expr> {
+        vec![self.layout(v).index(at)]
+    }
+}
+
+/// Before layouts are chosen: loads keep one index a dimension.
+struct Unplaced;
+
+impl Layouts for Unplaced {
+    fn layout(&self, _: Value) -> Layout {
+        Layout { strides: Vec::new(), panels: None }
+    }
+
+    fn place(&self, _: Value, at: &[Expr]) -> Vec<Expr> {
+        at.to_vec()
+    }
+}
+
+/// What a kernel computes, whatever the layouts: loads have one index for each dimension.
+pub struct Definition {
+    /// The axes of the result.
+    pub axes: Vec<Symbol>,
+    /// One element.
+    pub term: Term,
+    /// The stored values that it reads, by the numbers of its loads.
+    pub reads: Vec<Value>,
+}
+
+/// The definition of a stored value over the stored values that its kernel reads.
+pub fn definition(graph: &Graph, fusion: &Fusion, v: Value) -> Result<Definition, String> {
+    let ty = graph.tensor_type(v).ok_or("a stored value is no tensor")?;
+    let axes: Vec<Symbol> = (0..ty.rank()).map(|i| Symbol::new(&format!("a{i}"))).collect();
+    let at: Vec<Expr> = axes.iter().map(|s| (*s).into()).collect();
+    let mut inliner = Inliner::new(graph, fusion, &Unplaced);
+    let term = inliner.define(v, &at)?;
+    Ok(Definition { axes, term, reads: inliner.reads })
 }
 
 /// A kernel's nest, and the values behind its buffers (the result's comes last).
@@ -85,7 +165,7 @@ pub fn copy(
 pub fn fill(dtype: DType, value: Scalar, shape: &[Expr], to: &Layout) -> Lowered {
     let axes: Vec<Symbol> = (0..shape.len()).map(|i| Symbol::new(&format!("a{i}"))).collect();
     let at: Vec<Expr> = axes.iter().map(|s| (*s).into()).collect();
-    let buffers = vec![NestBuffer { dtype, len: to.span(shape), access: Access::Write }];
+    let buffers = vec![NestBuffer { dtype, len: to.span(shape), access: Access::Write, panels: false }];
     let value = Term::constant(dtype, value);
     let mut nest = Nest {
         name: "fill".to_owned(),
@@ -122,11 +202,12 @@ fn build(
     let mut buffers = Vec::new();
     for v in &inliner.reads {
         let ty = inliner.graph.tensor_type(*v).ok_or("an operand is no tensor")?;
-        let len = inliner.layouts.layout(*v).span(&ty.shape);
-        buffers.push(NestBuffer { dtype: ty.dtype, len, access: Access::Read });
+        let layout = inliner.layouts.layout(*v);
+        let (len, panels) = (layout.span(&ty.shape), layout.panels.is_some());
+        buffers.push(NestBuffer { dtype: ty.dtype, len, access: Access::Read, panels });
     }
     let dtype = value.dtype();
-    buffers.push(NestBuffer { dtype, len: to.span(shape), access: Access::Write });
+    buffers.push(NestBuffer { dtype, len: to.span(shape), access: Access::Write, panels: false });
     let store = Store { buffer: buffers.len() - 1, index: to.index(&at), value };
     let axes = axes.into_iter().zip(shape.iter().cloned()).collect();
     let mut nest = Nest { name, axes, buffers, stores: vec![store] };
@@ -193,7 +274,7 @@ impl<'a> Inliner<'a> {
                     self.reads.push(v);
                     self.reads.len() - 1
                 });
-                Ok(Term::load(ty.dtype, number, vec![self.layouts.layout(v).index(at)]))
+                Ok(Term::load(ty.dtype, number, self.layouts.place(v, at)))
             }
             Fate::Dead => Err(format!("{v} is used but was found dead")),
         }
@@ -210,7 +291,7 @@ impl<'a> Inliner<'a> {
     /// The definition of a value's element, with its operands' elements in it.
     fn define(&mut self, v: Value, at: &[Expr]) -> Result<Term, String> {
         let (node, result) = self.graph.producer(v).ok_or("a value without a producer is not stored")?;
-        let e = definition(self.graph, node, result)?;
+        let e = fuse::definition(self.graph, node, result)?;
         self.nodes.push(node);
         let mut names: HashMap<Symbol, Expr> = e.axes.iter().copied().zip(at.iter().cloned()).collect();
         for s in e.body.bound_symbols() {

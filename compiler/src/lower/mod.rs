@@ -7,6 +7,7 @@
 mod emit;
 pub mod group;
 pub mod nest;
+pub mod pack;
 pub mod place;
 pub mod schedule;
 pub mod steps;

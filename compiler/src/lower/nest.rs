@@ -5,6 +5,8 @@
 //! [`Nest::normalise`] brings equal computations to equal nests: axes of extent one vanish, axes
 //! that index expressions divide are split, and neighbours that every access walks as one are merged.
 
+use super::group::PANEL;
+use crate::memory::typical;
 use burin_ir::loops::Access;
 use burin_ir::{DType, Expr, Range, Symbol, Term, TermKind};
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
@@ -31,6 +33,9 @@ pub struct NestBuffer {
     pub len: Expr,
     /// What the nest does with it.
     pub access: Access,
+    /// Whether it lies in panels (see [`super::group::Layout`]): indices divide by their width, and
+    /// vectors go along no more than one.
+    pub panels: bool,
 }
 
 /// One element written at each point of the axes.
@@ -118,6 +123,7 @@ impl Nest {
         self.simplify();
         self.drop_units();
         self.split_divided();
+        self.order_reductions();
         self.merge();
     }
 
@@ -191,9 +197,38 @@ impl Nest {
         };
         for store in &self.stores {
             look(&store.index);
-            visit(&store.value, &mut |t| for_each_expr(t, &mut look));
+            visit(&store.value, &mut |t| match t.kind() {
+                // Vectors keep to a panel each.
+                TermKind::Load { input, .. } if self.buffers[*input].panels => {}
+                _ => for_each_expr(t, &mut look),
+            });
         }
         found
+    }
+
+    /// Puts the variables of each reduction into the order in which the first load that follows one
+    /// of them walks memory, so that neighbours can be merged and the innermost one is contiguous.
+    fn order_reductions(&mut self) {
+        for store in &mut self.stores {
+            store.value = rebuild(&store.value, &mut |t| {
+                let TermKind::Reduce { op, vars, body } = t.kind() else { return None };
+                let step = |e: &Expr, s: Symbol| e.linear_in(s).map_or(0, |(a, _)| typical(&a).abs());
+                let mut steps: Option<Vec<i64>> = None;
+                visit(body, &mut |t| {
+                    if let TermKind::Load { index, .. } = t.kind()
+                        && steps.is_none()
+                    {
+                        let all: Vec<i64> = vars.iter().map(|(s, _)| step(&index[0], *s)).collect();
+                        steps = all.iter().all(|s| *s > 0).then_some(all);
+                    }
+                });
+                let steps = steps.filter(|s| !s.is_sorted_by(|a, b| a >= b))?;
+                let mut order: Vec<usize> = (0..vars.len()).collect();
+                order.sort_by_key(|i| std::cmp::Reverse(steps[*i]));
+                let vars = order.into_iter().map(|i| vars[i].clone()).collect();
+                Some(Term::reduce(*op, vars, body.clone()))
+            });
+        }
     }
 
     /// Merges neighbouring axes, and neighbouring variables of each reduction, that every access
@@ -400,6 +435,19 @@ fn substitute(t: &Term, f: &dyn Fn(Symbol) -> Option<Expr>, bounds: &Bounds) -> 
         }
         _ => None,
     })
+}
+
+/// How an index changes from one value of a symbol to the next within a panel; `None` where that
+/// varies.
+pub fn step_along(e: &Expr, s: Symbol) -> Option<Expr> {
+    if let Some((step, _)) = e.linear_in(s) {
+        return Some(step);
+    }
+    let (panel, lane) = (Symbol::new("panel"), Symbol::new("lane"));
+    let at = Expr::from(panel) * PANEL + Expr::from(lane);
+    let within = |x: Symbol| if x == lane { Range::new(0, PANEL - 1) } else { Range::NON_NEGATIVE };
+    let e = e.substitute(&|x| (x == s).then(|| at.clone())).simplify(&within);
+    e.linear_in(lane).map(|(step, _)| step)
 }
 
 /// Whether `e` walks `a` (outer) and `b` (inner, of extent `n_b`) as one index.

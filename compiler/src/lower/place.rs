@@ -6,6 +6,7 @@
 //! lie in a part of the result, where nothing prevents it, and are copied there otherwise.
 
 use super::group::{Layout, Layouts};
+use super::pack;
 use crate::graph::fuse::{Fate, Fusion, assembled_parts};
 use burin_ir::Expr;
 use burin_ir::graph::{Def, Graph, Value};
@@ -55,6 +56,8 @@ pub struct Places {
     pub roots: Vec<Root>,
     placed: HashMap<Value, Placed>,
     parts: HashMap<Value, Part>,
+    /// How weights are packed.
+    packed: HashMap<Value, Layout>,
     /// Outputs that lie in their own root already; the others are copied at the end.
     pub direct_outputs: HashSet<usize>,
 }
@@ -88,11 +91,12 @@ impl Places {
     }
 
     /// Decides where everything lies.
-    pub fn new(graph: &Graph, fusion: &Fusion) -> Places {
+    pub fn new(graph: &Graph, fusion: &Fusion) -> Result<Places, String> {
         let mut places = Places {
             roots: Vec::new(),
             placed: HashMap::new(),
             parts: HashMap::new(),
+            packed: pack::layouts(graph, fusion)?,
             direct_outputs: HashSet::new(),
         };
         let viewed = viewed_values(graph, fusion);
@@ -105,16 +109,16 @@ impl Places {
         }
         let outputs = places.output_roots(graph, fusion);
         for (i, v) in graph.inputs().iter().enumerate() {
-            places.place_root(graph, *v, Root::Input(i));
+            places.place_root(graph, *v, Root::Input(i), None);
         }
         for (i, s) in graph.states.iter().enumerate() {
-            places.place_root(graph, s.value, Root::State(i));
+            places.place_root(graph, s.value, Root::State(i), None);
         }
         // A part's whole comes after it in execution order, but must have its place before.
         for node in graph.regions[graph.body].nodes.iter().rev() {
             for v in &graph.nodes[*node].outputs {
                 if matches!(fusion.fate(*v), Fate::Stored(_)) {
-                    places.place_stored(graph, *v, &outputs);
+                    places.place_stored(graph, fusion, *v, &outputs);
                 }
             }
         }
@@ -125,7 +129,7 @@ impl Places {
                 }
             }
         }
-        places
+        Ok(places)
     }
 
     /// Says that a value's elements are now in another root, which they fill.
@@ -138,13 +142,15 @@ impl Places {
     /// Ensures a place for a constant.
     pub fn place_constant(&mut self, graph: &Graph, v: Value) {
         if matches!(graph.values[v].def, Def::Const(_)) && !self.placed.contains_key(&v) {
-            self.place_root(graph, v, Root::Weight(v));
+            let packed = self.packed.get(&v).cloned();
+            self.place_root(graph, v, Root::Weight(v), packed);
         }
     }
 
-    fn place_root(&mut self, graph: &Graph, v: Value, root: Root) {
+    /// Puts a value into a root of its own, row-major if no layout is given.
+    fn place_root(&mut self, graph: &Graph, v: Value, root: Root, layout: Option<Layout>) {
         let Some(ty) = graph.tensor_type(v) else { return };
-        let layout = Layout::contiguous(&ty.shape);
+        let layout = layout.unwrap_or_else(|| Layout::contiguous(&ty.shape));
         self.roots.push(root);
         let placed = Placed { root: self.roots.len() - 1, offset: Expr::ZERO, layout, whole: true };
         self.placed.insert(v, placed);
@@ -168,8 +174,9 @@ impl Places {
         for (v, start) in &parts {
             let own_kernel = graph.producer(*v).is_some() && matches!(fusion.fate(*v), Fate::Stored(_));
             let free = !self.parts.contains_key(v) && !pinned.contains(v) && times(*v) == 1;
-            // What lies in a part with gaps cannot be seen under another shape.
-            let plain = !viewed.contains(v) || dense_part(graph, *v, whole);
+            // What lies in a part with gaps, or in another order, cannot be seen under another shape.
+            let dense = fusion.orders.of(whole).is_none() && dense_part(graph, *v, whole);
+            let plain = !viewed.contains(v) || dense;
             if own_kernel && free && plain {
                 self.parts.insert(*v, Part { of: whole, start: start.clone() });
             }
@@ -185,7 +192,8 @@ impl Places {
                 base = of;
             }
             let stored = graph.producer(base).is_some() && matches!(fusion.fate(base), Fate::Stored(_));
-            if stored && !self.parts.contains_key(&base) && !out.contains_key(&base) {
+            let row_major = fusion.orders.of(base).is_none();
+            if stored && row_major && !self.parts.contains_key(&base) && !out.contains_key(&base) {
                 out.insert(base, i);
                 self.direct_outputs.insert(i);
             }
@@ -193,7 +201,7 @@ impl Places {
         out
     }
 
-    fn place_stored(&mut self, graph: &Graph, v: Value, outputs: &HashMap<Value, usize>) {
+    fn place_stored(&mut self, graph: &Graph, fusion: &Fusion, v: Value, outputs: &HashMap<Value, usize>) {
         let Some(ty) = graph.tensor_type(v) else { return };
         if let Some(part) = self.parts.get(&v).cloned() {
             let (root, offset, layout) = self.part(part.of, &part.start);
@@ -202,7 +210,8 @@ impl Places {
         }
         let bytes = ty.elements() * ty.dtype.bytes() as i64;
         let root = outputs.get(&v).map_or(Root::Arena(bytes), |i| Root::Output(*i));
-        self.place_root(graph, v, root);
+        let layout = fusion.orders.of(v).map(|order| Layout::ordered(&ty.shape, order));
+        self.place_root(graph, v, root, layout);
     }
 
     fn place_view(&mut self, graph: &Graph, v: Value, of: Value) {

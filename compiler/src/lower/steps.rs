@@ -1,14 +1,15 @@
 //! From a graph in which everything is expanded to a [`Program`]: fusion, places, kernels, memory.
 
 use super::emit;
-use super::group::{self, Layout, Lowered};
+use super::group::{self, Layout, Lowered, PANEL};
 use super::nest::Nest;
 use super::place::{Places, Root, RootId};
 use super::schedule::{Machine, Schedule, choose};
 use crate::graph::fuse::{self, Fate, Fusion, assembled_parts, fill_value};
 use crate::memory::{self, Buffer};
+use crate::packing::Packing;
 use crate::program::{Place, Port, Program, Step, Weight};
-use burin_ir::graph::{Graph, Node, Value};
+use burin_ir::graph::{Constant, Graph, Node, Value};
 use burin_ir::loops::{Access, Kernel, LoopKind, Stmt};
 use burin_ir::{Expr, TensorType, TermKind};
 use burin_runtime::abi::ALIGN;
@@ -54,7 +55,7 @@ struct Draft {
 /// Lowers a graph.
 pub fn lower(graph: &Graph, machine: &Machine) -> Result<(Program, Report), String> {
     let fusion = fuse::run(graph)?;
-    let mut places = Places::new(graph, &fusion);
+    let mut places = Places::new(graph, &fusion)?;
     for v in graph.values.keys() {
         places.place_constant(graph, v);
     }
@@ -403,10 +404,11 @@ fn place_weights(
     program: &mut Program,
 ) -> Result<HashMap<Value, u64>, String> {
     let mut out = HashMap::new();
-    let add = |program: &mut Program, name: String, constant: &burin_ir::graph::Constant| {
+    let add = |program: &mut Program, name: String, constant: &Constant, packing: Option<Packing>| {
         let offset = program.weight_bytes;
-        program.weight_bytes = (offset + constant.bytes() as u64).next_multiple_of(ALIGN as u64);
-        program.weights.push(Weight { name, constant: constant.clone(), offset });
+        let weight = Weight { name, constant: constant.clone(), offset, packing };
+        program.weight_bytes = (offset + weight.bytes() as u64).next_multiple_of(ALIGN as u64);
+        program.weights.push(weight);
         offset
     };
     for v in drafts.iter().flat_map(|d| &d.lowered.reads) {
@@ -416,16 +418,28 @@ fn place_weights(
             let constant = graph.constant(w).ok_or("a weight is no constant")?;
             let name = graph.values[w].name.clone();
             let name = if name.is_empty() { format!("weight{}", program.weights.len()) } else { name };
-            let offset = add(program, name, constant);
+            let packing = packing(&places.of(*v).layout, &constant.ty().shape)?;
+            let offset = add(program, name, constant, packing);
             out.insert(w, offset);
         }
     }
     for s in &graph.states {
         let name = graph.values[s.value].name.clone();
-        add(program, name.clone(), &s.init);
+        add(program, name.clone(), &s.init, None);
         let ty = graph.tensor_type(s.value).cloned().ok_or("a state is no tensor")?;
         let weight = program.weights.len() - 1;
         program.states.push((Port { name, ty }, weight));
     }
     Ok(out)
+}
+
+/// A weight's layout in numbers; none where it is row-major.
+fn packing(layout: &Layout, shape: &[Expr]) -> Result<Option<Packing>, String> {
+    if *layout == Layout::contiguous(shape) {
+        return Ok(None);
+    }
+    let number = |e: &Expr| e.as_const().and_then(|n| usize::try_from(n).ok()).ok_or("a weight's size varies");
+    let strides = layout.strides.iter().map(number).collect::<Result<_, _>>()?;
+    let panels = layout.panels.as_ref().map(|p| (p.axis, PANEL as usize, p.stride as usize));
+    Ok(Some(Packing { strides, panels, len: number(&layout.span(shape))? }))
 }

@@ -5,6 +5,17 @@ use burin_ir::expr::Atom;
 use burin_ir::loops::{Op, Stmt, Val, ValType};
 use burin_ir::{DType, Expr, Range, ScalarOp, Symbol};
 
+/// What stands for a symbol `by` elements further on.
+fn next(symbol: Symbol, by: i64) -> impl Fn(Symbol) -> Option<Expr> {
+    move |s| (s == symbol).then(|| Expr::from(s) + by)
+}
+
+/// The one step from each of the expressions to the next.
+fn steps(all: &[Expr]) -> Option<Expr> {
+    let step = &all[1] - &all[0];
+    all.windows(2).all(|w| &w[1] - &w[0] == step).then_some(step)
+}
+
 impl Emitter<'_> {
     /// The expression at a position (at its first lane), and its change from lane to lane; `None`
     /// where the position is a vector along which it is not linear.
@@ -13,7 +24,10 @@ impl Emitter<'_> {
         let here = |e: &Expr| self.bounds.simplify(&e.substitute(&at));
         let stride = match p.vector {
             None => Some(Expr::ONE),
-            Some((s, _)) => e.linear_in(s).map(|(a, _)| here(&a)),
+            Some((s, lanes)) => match e.linear_in(s) {
+                Some((a, _)) => Some(here(&a)),
+                None => steps(&(0..lanes as i64).map(|l| here(&e.substitute(&next(s, l)))).collect::<Vec<_>>()),
+            },
         };
         (here(e), stride)
     }

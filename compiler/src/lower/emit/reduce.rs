@@ -1,6 +1,7 @@
 //! Reductions: one loop nest for all positions of a tile, each with its accumulator.
 
-use super::{Emitter, Piece, Position, split_extent};
+use super::outer::{Piece, split_extent};
+use super::{Emitter, Position};
 use crate::lower::schedule::can_vectorise;
 use burin_ir::loops::{Op, Val, ValType};
 use burin_ir::scalar::to_bits;

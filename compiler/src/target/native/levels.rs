@@ -97,7 +97,7 @@ impl TargetSpec {
         // Cranelift has only those of x86's three forms that overwrite a factor.
         Machine {
             overwrites_factor: x86,
-            wide: wide::fits(self).then_some(wide::VECTORS),
+            wide: wide::Level::of(self).map(wide::Level::vectors),
             ..Machine::with_vectors(self.vector_bits, registers)
         }
     }

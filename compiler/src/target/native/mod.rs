@@ -76,8 +76,8 @@ pub enum NativeError {
 
 /// Compiles a kernel: by the emitter for wide vectors if it takes it, else through Cranelift.
 pub fn compile_kernel(kernel: &Kernel, target: &TargetSpec) -> Result<Function, NativeError> {
-    if wide::fits(target)
-        && let Ok(code) = wide::lower::lower(kernel)
+    if let Some(level) = wide::Level::of(target)
+        && let Ok(code) = wide::lower::lower(kernel, level)
     {
         return wide::assemble(&kernel.name, &code);
     }
@@ -86,10 +86,8 @@ pub fn compile_kernel(kernel: &Kernel, target: &TargetSpec) -> Result<Function, 
 
 /// Whether the emitter for wide vectors takes a kernel; an error says why not.
 pub fn wide_vectors(kernel: &Kernel, target: &TargetSpec) -> Result<(), String> {
-    if !wide::fits(target) {
-        return Err(format!("{} has 128 bits at most", target.level));
-    }
-    wide::lower::lower(kernel).map(|_| ())
+    let level = wide::Level::of(target).ok_or_else(|| format!("{} has 128 bits at most", target.level))?;
+    wide::lower::lower(kernel, level).map(|_| ())
 }
 
 /// Compiles a program: kernels first, in their order, then what calls them. Functions are compiled

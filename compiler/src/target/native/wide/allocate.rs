@@ -1,7 +1,7 @@
 //! Registers for virtual registers, by `regalloc2`.
 //!
 //! General registers are its integer class, vector registers (of any width) its float class. The
-//! stack is counted in words of 8 bytes; a vector is spilled with all its 256 bits.
+//! stack is counted in words of 8 bytes; a vector is spilled with all bits of the widest register.
 
 use super::code::{Code, Inst, Label, general};
 use regalloc2::{
@@ -55,7 +55,7 @@ impl<'a> Flat<'a> {
     /// Chooses the registers.
     pub fn allocate(&self) -> Result<Output, String> {
         let set = |numbers: &[usize]| numbers.iter().fold(PRegSet::empty(), |s, n| s.with(general(*n)));
-        let vectors = (0..16).fold(PRegSet::empty(), |s, n| s.with(PReg::new(n, RegClass::Float)));
+        let vectors = (0..self.code.level.registers()).fold(PRegSet::empty(), |s, n| s.with(PReg::new(n, RegClass::Float)));
         let env = MachineEnv {
             preferred_regs_by_class: [set(&CALLER_SAVED), vectors, PRegSet::empty()],
             non_preferred_regs_by_class: [set(&CALLEE_SAVED), PRegSet::empty(), PRegSet::empty()],
@@ -133,6 +133,6 @@ impl Function for Flat<'_> {
     }
 
     fn spillslot_size(&self, class: RegClass) -> usize {
-        if class == RegClass::Float { 4 } else { 1 }
+        if class == RegClass::Float { self.code.level.vector_bits() as usize / 64 } else { 1 }
     }
 }

@@ -4,6 +4,7 @@
 //! [`Inst::Branch`] or [`Inst::Return`]; only a jump passes arguments to its target's parameters, so
 //! that no edge runs from a block with several successors to one with several predecessors.
 
+use super::Level;
 use regalloc2::{Operand, OperandKind, PReg, PRegSet, RegClass, VReg};
 
 /// How much of a vector register a value takes; its elements are of 32 bits: floats, integers, or
@@ -16,6 +17,8 @@ pub enum Width {
     Xmm,
     /// 256 bits.
     Ymm,
+    /// 512 bits.
+    Zmm,
 }
 
 impl Width {
@@ -25,6 +28,7 @@ impl Width {
             1 => Some(Width::Scalar),
             4 => Some(Width::Xmm),
             8 => Some(Width::Ymm),
+            16 => Some(Width::Zmm),
             _ => None,
         }
     }
@@ -62,7 +66,7 @@ pub enum UnaryOp {
     ShiftLeft(u8),
     /// Down, keeping the sign.
     ShiftRight(u8),
-    /// Of 256 bits the upper 128.
+    /// The upper half of 256 or 512 bits.
     High,
     /// The lanes of 128 bits in the order that the instruction's constant says.
     Permute(u8),
@@ -328,8 +332,10 @@ pub struct Block {
 }
 
 /// A function; it starts with the first block, and is laid out in the order of the blocks.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Code {
+    /// The instructions that it may use.
+    pub level: Level,
     /// The blocks.
     pub blocks: Vec<Block>,
     /// How many virtual registers there are.
@@ -337,6 +343,11 @@ pub struct Code {
 }
 
 impl Code {
+    /// No blocks yet.
+    pub fn new(level: Level) -> Code {
+        Code { level, blocks: Vec::new(), registers: 0 }
+    }
+
     /// A new general register.
     pub fn int(&mut self) -> VReg {
         self.register(RegClass::Int)

@@ -1,8 +1,12 @@
 //! Instructions with their registers as bytes. Encodings come from `iced-x86`; jumps are written
 //! here, with 32-bit distances.
 
+mod codes;
+mod vector;
+
+use super::Level;
 use super::allocate::{CALLEE_SAVED, Flat};
-use super::code::{Address, Code, Cond, Inst, Label, UnaryOp, VecOp, Width};
+use super::code::{Address, Code, Cond, Inst, Label, Width};
 use iced_x86::{Code as Op, Encoder, IcedError, Instruction, MemoryOperand, Register};
 use regalloc2::{Allocation, Edit, Function, InstOrEdit, Output, RegClass};
 use std::collections::{BTreeSet, HashMap};
@@ -15,18 +19,10 @@ const GENERAL_32: [Register; 16] = {
     use Register::*;
     [EAX, ECX, EDX, EBX, ESP, EBP, ESI, EDI, R8D, R9D, R10D, R11D, R12D, R13D, R14D, R15D]
 };
-const XMM: [Register; 16] = {
-    use Register::*;
-    [XMM0, XMM1, XMM2, XMM3, XMM4, XMM5, XMM6, XMM7, XMM8, XMM9, XMM10, XMM11, XMM12, XMM13, XMM14, XMM15]
-};
-const YMM: [Register; 16] = {
-    use Register::*;
-    [YMM0, YMM1, YMM2, YMM3, YMM4, YMM5, YMM6, YMM7, YMM8, YMM9, YMM10, YMM11, YMM12, YMM13, YMM14, YMM15]
-};
-
 /// The bytes of a function, without references to anything outside.
 pub fn encode(code: &Code, flat: &Flat<'_>, registers: &Output) -> Result<Vec<u8>, String> {
     let mut out = Bytes {
+        level: code.level,
         encoder: Encoder::new(64),
         bytes: Vec::new(),
         starts: vec![0; code.blocks.len()],
@@ -55,6 +51,7 @@ fn saved(registers: &Output) -> Vec<usize> {
 }
 
 struct Bytes {
+    level: Level,
     encoder: Encoder,
     bytes: Vec<u8>,
     /// Where each block starts.
@@ -95,43 +92,19 @@ impl Operands<'_> {
     }
 }
 
+/// A vector register; a scalar lies in the first lane of 128 bits.
 fn vector(number: usize, width: Width) -> Register {
-    if width == Width::Ymm { YMM[number] } else { XMM[number] }
+    let first = match width {
+        Width::Scalar | Width::Xmm => Register::XMM0,
+        Width::Ymm => Register::YMM0,
+        Width::Zmm => Register::ZMM0,
+    };
+    first + number as u32
 }
 
 fn memory(base: Register, index: Register, scale: u32, offset: i32) -> MemoryOperand {
     let size = u32::from(offset != 0);
     MemoryOperand::new(base, index, scale, offset.into(), size, false, Register::None)
-}
-
-/// One of an instruction's three widths.
-fn by_width(width: Width, codes: [Op; 3]) -> Op {
-    match width {
-        Width::Scalar => codes[0],
-        Width::Xmm => codes[1],
-        Width::Ymm => codes[2],
-    }
-}
-
-fn vec_code(op: VecOp, width: Width) -> Op {
-    use Op::*;
-    let codes = match op {
-        VecOp::Add => [VEX_Vaddss_xmm_xmm_xmmm32, VEX_Vaddps_xmm_xmm_xmmm128, VEX_Vaddps_ymm_ymm_ymmm256],
-        VecOp::Sub => [VEX_Vsubss_xmm_xmm_xmmm32, VEX_Vsubps_xmm_xmm_xmmm128, VEX_Vsubps_ymm_ymm_ymmm256],
-        VecOp::Mul => [VEX_Vmulss_xmm_xmm_xmmm32, VEX_Vmulps_xmm_xmm_xmmm128, VEX_Vmulps_ymm_ymm_ymmm256],
-        VecOp::Div => [VEX_Vdivss_xmm_xmm_xmmm32, VEX_Vdivps_xmm_xmm_xmmm128, VEX_Vdivps_ymm_ymm_ymmm256],
-        VecOp::Max => [VEX_Vmaxss_xmm_xmm_xmmm32, VEX_Vmaxps_xmm_xmm_xmmm128, VEX_Vmaxps_ymm_ymm_ymmm256],
-        VecOp::Min => [VEX_Vminss_xmm_xmm_xmmm32, VEX_Vminps_xmm_xmm_xmmm128, VEX_Vminps_ymm_ymm_ymmm256],
-        VecOp::And => [VEX_Vandps_xmm_xmm_xmmm128, VEX_Vandps_xmm_xmm_xmmm128, VEX_Vandps_ymm_ymm_ymmm256],
-        VecOp::Or => [VEX_Vorps_xmm_xmm_xmmm128, VEX_Vorps_xmm_xmm_xmmm128, VEX_Vorps_ymm_ymm_ymmm256],
-        VecOp::Xor => [VEX_Vxorps_xmm_xmm_xmmm128, VEX_Vxorps_xmm_xmm_xmmm128, VEX_Vxorps_ymm_ymm_ymmm256],
-        VecOp::AddInt => [VEX_Vpaddd_xmm_xmm_xmmm128, VEX_Vpaddd_xmm_xmm_xmmm128, VEX_Vpaddd_ymm_ymm_ymmm256],
-        VecOp::SubInt => [VEX_Vpsubd_xmm_xmm_xmmm128, VEX_Vpsubd_xmm_xmm_xmmm128, VEX_Vpsubd_ymm_ymm_ymmm256],
-        VecOp::Compare(_) => {
-            [VEX_Vcmpss_xmm_xmm_xmmm32_imm8, VEX_Vcmpps_xmm_xmm_xmmm128_imm8, VEX_Vcmpps_ymm_ymm_ymmm256_imm8]
-        }
-    };
-    by_width(width, codes)
 }
 
 impl Bytes {
@@ -197,18 +170,22 @@ impl Bytes {
         let class = from.as_reg().or(to.as_reg()).map_or(RegClass::Int, |r| r.class());
         let name = |a: Allocation| a.as_reg().map(|r| r.hw_enc());
         let float = class == RegClass::Float;
-        let register = |n: usize| if float { YMM[n] } else { GENERAL[n] };
+        let (width, evex) = match self.level {
+            Level::Avx2 => (Width::Ymm, false),
+            Level::Avx512 => (Width::Zmm, true),
+        };
+        let register = |n: usize| if float { vector(n, width) } else { GENERAL[n] };
+        let code = |of: &codes::Codes, general: Op| if float { of.of(width, evex) } else { general };
         self.put(match (name(from), name(to)) {
-            (Some(from), Some(to)) if float => {
-                Instruction::with2(Op::VEX_Vmovaps_ymm_ymmm256, register(to), register(from))
+            (Some(from), Some(to)) => {
+                Instruction::with2(code(&codes::MOVE, Op::Mov_r64_rm64), register(to), register(from))
             }
-            (Some(from), Some(to)) => Instruction::with2(Op::Mov_r64_rm64, register(to), register(from)),
             (Some(from), None) => {
-                let code = if float { Op::VEX_Vmovups_ymmm256_ymm } else { Op::Mov_rm64_r64 };
+                let code = code(&codes::STORE, Op::Mov_rm64_r64);
                 Instruction::with2(code, self.slot(to).unwrap_or_default(), register(from))
             }
             (None, Some(to)) => {
-                let code = if float { Op::VEX_Vmovups_ymm_ymmm256 } else { Op::Mov_r64_rm64 };
+                let code = code(&codes::LOAD, Op::Mov_r64_rm64);
                 Instruction::with2(code, register(to), self.slot(from).unwrap_or_default())
             }
             (None, None) => return Err("a move between two places of the stack".to_owned()),
@@ -288,149 +265,6 @@ impl Bytes {
                 let code = if least { Op::Cmovg_r64_rm64 } else { Op::Cmovl_r64_rm64 };
                 self.put(Instruction::with2(code, to, b))
             }
-        }
-    }
-
-    fn vector(&mut self, inst: &Inst, r: &mut Operands<'_>) -> Result<(), String> {
-        use Op::*;
-        match inst {
-            Inst::Load { width, at, .. } => {
-                let at = r.memory(at);
-                let codes = [VEX_Vmovss_xmm_m32, VEX_Vmovups_xmm_xmmm128, VEX_Vmovups_ymm_ymmm256];
-                self.put(Instruction::with2(by_width(*width, codes), r.vector(*width), at))
-            }
-            Inst::LoadPairs { width, at, .. } => {
-                let first = r.memory(at);
-                let to = r.vector(*width);
-                // The second half overlaps the first, so that it ends with the last element wanted.
-                let lanes = if *width == Width::Ymm { 8 } else { 4 };
-                let mut second = first;
-                second.displacement += (lanes - 1) * 4;
-                second.displ_size = 1;
-                let codes = [VEX_Vmovss_xmm_m32, VEX_Vmovups_xmm_xmmm128, VEX_Vmovups_ymm_ymmm256];
-                self.put(Instruction::with2(by_width(*width, codes), to, first))?;
-                // Even ones of the first, odd ones of the second, within each 128 bits.
-                const PICK: u32 = 0b11_01_10_00;
-                if *width == Width::Xmm {
-                    return self.put(Instruction::with4(
-                        VEX_Vshufps_xmm_xmm_xmmm128_imm8,
-                        to,
-                        to,
-                        second,
-                        PICK,
-                    ));
-                }
-                self.put(Instruction::with4(VEX_Vshufps_ymm_ymm_ymmm256_imm8, to, to, second, PICK))?;
-                self.put(Instruction::with3(VEX_Vpermpd_ymm_ymmm256_imm8, to, to, PICK))
-            }
-            Inst::Broadcast { width, at, .. } => {
-                let at = r.memory(at);
-                let codes = [VEX_Vmovss_xmm_m32, VEX_Vbroadcastss_xmm_m32, VEX_Vbroadcastss_ymm_m32];
-                self.put(Instruction::with2(by_width(*width, codes), r.vector(*width), at))
-            }
-            Inst::Store { width, at, .. } => {
-                let at = r.memory(at);
-                let codes = [VEX_Vmovss_m32_xmm, VEX_Vmovups_xmmm128_xmm, VEX_Vmovups_ymmm256_ymm];
-                self.put(Instruction::with2(by_width(*width, codes), at, r.vector(*width)))
-            }
-            Inst::Splat { width, .. } => {
-                let v = r.vector(Width::Xmm);
-                self.splat(*width, r.number(), v)
-            }
-            Inst::Constant { bits: 0, .. } => {
-                let to = r.vector(Width::Xmm);
-                self.put(Instruction::with3(VEX_Vxorps_xmm_xmm_xmmm128, to, to, to))
-            }
-            Inst::Constant { width, bits, .. } => {
-                let codes = [VEX_Vmovss_xmm_m32, VEX_Vbroadcastss_xmm_m32, VEX_Vbroadcastss_ymm_m32];
-                let at = MemoryOperand::with_base_displ(Register::RIP, 0);
-                self.put(Instruction::with2(by_width(*width, codes), r.vector(*width), at))?;
-                // The distance is the instruction's last part.
-                self.constants.push((self.bytes.len() - 4, *bits));
-                Ok(())
-            }
-            Inst::Vec { op, width, .. } => {
-                let (a, b, to) = (r.vector(*width), r.vector(*width), r.vector(*width));
-                let code = vec_code(*op, *width);
-                if let VecOp::Compare(predicate) = op {
-                    return self.put(Instruction::with4(code, to, a, b, u32::from(*predicate)));
-                }
-                self.put(Instruction::with3(code, to, a, b))
-            }
-            Inst::Unary { op, width, .. } => {
-                let v = r.vector(*width);
-                let to = if *op == UnaryOp::High { Width::Xmm } else { *width };
-                self.unary(*op, *width, r.vector(to), v)
-            }
-            Inst::FromInt { .. } => {
-                let v = r.general();
-                let to = r.vector(Width::Xmm);
-                // The other lanes come from a register; zeros, so that it waits for no other value.
-                self.put(Instruction::with3(VEX_Vxorps_xmm_xmm_xmmm128, to, to, to))?;
-                self.put(Instruction::with3(VEX_Vcvtsi2ss_xmm_xmm_rm64, to, to, v))
-            }
-            Inst::Select { width, .. } => {
-                let [mask, yes, no, to] = [(); 4].map(|()| r.vector(*width));
-                let codes = [
-                    VEX_Vblendvps_xmm_xmm_xmmm128_xmm,
-                    VEX_Vblendvps_xmm_xmm_xmmm128_xmm,
-                    VEX_Vblendvps_ymm_ymm_ymmm256_ymm,
-                ];
-                self.put(Instruction::with4(by_width(*width, codes), to, no, yes, mask))
-            }
-            Inst::MulAdd { width, .. } => {
-                let (_, a, b, to) = (r.number(), r.vector(*width), r.vector(*width), r.vector(*width));
-                let codes = [
-                    VEX_Vfmadd231ss_xmm_xmm_xmmm32,
-                    VEX_Vfmadd231ps_xmm_xmm_xmmm128,
-                    VEX_Vfmadd231ps_ymm_ymm_ymmm256,
-                ];
-                self.put(Instruction::with3(by_width(*width, codes), to, a, b))
-            }
-            _ => Err("not a vector instruction".to_owned()),
-        }
-    }
-
-    fn unary(&mut self, op: UnaryOp, width: Width, to: Register, v: Register) -> Result<(), String> {
-        use Op::*;
-        let (codes, by) = match op {
-            UnaryOp::Sqrt if width == Width::Scalar => {
-                return self.put(Instruction::with3(VEX_Vsqrtss_xmm_xmm_xmmm32, to, v, v));
-            }
-            UnaryOp::Sqrt => {
-                let codes = [INVALID, VEX_Vsqrtps_xmm_xmmm128, VEX_Vsqrtps_ymm_ymmm256];
-                return self.put(Instruction::with2(by_width(width, codes), to, v));
-            }
-            UnaryOp::Round(mode) if width == Width::Scalar => {
-                let mode = u32::from(mode);
-                return self.put(Instruction::with4(VEX_Vroundss_xmm_xmm_xmmm32_imm8, to, v, v, mode));
-            }
-            UnaryOp::Round(mode) => {
-                ([INVALID, VEX_Vroundps_xmm_xmmm128_imm8, VEX_Vroundps_ymm_ymmm256_imm8], mode)
-            }
-            UnaryOp::High => {
-                return self.put(Instruction::with3(VEX_Vextractf128_xmmm128_ymm_imm8, to, v, 1));
-            }
-            UnaryOp::Permute(order) => {
-                ([VEX_Vpermilps_xmm_xmmm128_imm8, VEX_Vpermilps_xmm_xmmm128_imm8, INVALID], order)
-            }
-            UnaryOp::ShiftLeft(by) => {
-                ([VEX_Vpslld_xmm_xmm_imm8, VEX_Vpslld_xmm_xmm_imm8, VEX_Vpslld_ymm_ymm_imm8], by)
-            }
-            UnaryOp::ShiftRight(by) => {
-                ([VEX_Vpsrad_xmm_xmm_imm8, VEX_Vpsrad_xmm_xmm_imm8, VEX_Vpsrad_ymm_ymm_imm8], by)
-            }
-        };
-        self.put(Instruction::with3(by_width(width, codes), to, v, u32::from(by)))
-    }
-
-    /// The first lane of `v` in all lanes of a register.
-    fn splat(&mut self, width: Width, to: usize, v: Register) -> Result<(), String> {
-        match width {
-            Width::Scalar if XMM[to] == v => Ok(()),
-            Width::Scalar => self.put(Instruction::with2(Op::VEX_Vmovaps_xmm_xmmm128, XMM[to], v)),
-            Width::Xmm => self.put(Instruction::with2(Op::VEX_Vbroadcastss_xmm_xmm, XMM[to], v)),
-            Width::Ymm => self.put(Instruction::with2(Op::VEX_Vbroadcastss_ymm_xmm, YMM[to], v)),
         }
     }
 

@@ -5,6 +5,7 @@
 //! closed. Loads stay where the kernel has them. A kernel that holds anything that this emitter has
 //! no code for is declined with the reason.
 
+use super::Level;
 use super::address::Indices;
 use super::code::{Code, Cond, Inst, Label, UnaryOp, VecOp, Width};
 use crate::target::native::kernel::{has_scratch, parallel_loop};
@@ -18,11 +19,11 @@ use regalloc2::VReg;
 pub type Declined = String;
 
 /// Makes the code of a kernel.
-pub fn lower(kernel: &Kernel) -> Result<Code, Declined> {
+pub fn lower(kernel: &Kernel, level: Level) -> Result<Code, Declined> {
     if let Some(b) = kernel.buffers.values().find(|b| b.dtype != DType::F32) {
         return Err(format!("a buffer of {}", b.dtype));
     }
-    let mut code = Code::default();
+    let mut code = Code::new(level);
     let entry = code.block();
     let mut lower = Lower {
         kernel,
@@ -116,7 +117,8 @@ impl Lower<'_> {
     }
 
     fn width(&self, ty: ValType) -> Result<Width, Declined> {
-        match (ty.dtype, Width::of(ty.lanes)) {
+        let width = Width::of(ty.lanes).filter(|w| *w != Width::Zmm || self.indices.code.level == Level::Avx512);
+        match (ty.dtype, width) {
             (DType::F32 | DType::I32 | DType::Bool, Some(width)) => Ok(width),
             _ => Err(format!("a value of {} in {} lanes", ty.dtype, ty.lanes)),
         }
@@ -150,7 +152,7 @@ impl Lower<'_> {
                     _ if width == Width::Scalar => Inst::Load { to, width, at },
                     Some(1) => Inst::Load { to, width, at },
                     Some(0) => Inst::Broadcast { to, width, at },
-                    Some(2) => Inst::LoadPairs { to, width, at },
+                    Some(2) if width != Width::Zmm => Inst::LoadPairs { to, width, at },
                     _ => return Err("a load with a stride".to_owned()),
                 }
             }
@@ -268,22 +270,25 @@ impl Lower<'_> {
         const HALVES: u8 = 0b01_00_11_10;
         const NEIGHBOURS: u8 = 0b10_11_00_01;
         let mut all = self.value(v)?;
-        if self.width(ty)? == Width::Ymm {
-            let high = self.unary(UnaryOp::High, Width::Ymm, all);
-            all = self.combine(op, all, high)?;
+        let width = self.width(ty)?;
+        for (whole, half) in [(Width::Zmm, Width::Ymm), (Width::Ymm, Width::Xmm)] {
+            if width == whole || width == Width::Zmm {
+                let high = self.unary(UnaryOp::High, whole, all);
+                all = self.combine(op, half, all, high)?;
+            }
         }
         for order in [HALVES, NEIGHBOURS] {
             let other = self.unary(UnaryOp::Permute(order), Width::Xmm, all);
-            all = self.combine(op, all, other)?;
+            all = self.combine(op, Width::Xmm, all, other)?;
         }
         Ok(all)
     }
 
-    fn combine(&mut self, op: ScalarOp, a: VReg, b: VReg) -> Result<VReg, Declined> {
+    fn combine(&mut self, op: ScalarOp, width: Width, a: VReg, b: VReg) -> Result<VReg, Declined> {
         match op {
-            ScalarOp::Add => Ok(self.vec(VecOp::Add, Width::Xmm, a, b)),
-            ScalarOp::Mul => Ok(self.vec(VecOp::Mul, Width::Xmm, a, b)),
-            ScalarOp::Max | ScalarOp::Min => Ok(self.extreme(op, &[a, b], [None; 2], Width::Xmm)),
+            ScalarOp::Add => Ok(self.vec(VecOp::Add, width, a, b)),
+            ScalarOp::Mul => Ok(self.vec(VecOp::Mul, width, a, b)),
+            ScalarOp::Max | ScalarOp::Min => Ok(self.extreme(op, &[a, b], [None; 2], width)),
             other => Err(format!("{other} across lanes")),
         }
     }

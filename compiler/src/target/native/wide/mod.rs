@@ -1,4 +1,4 @@
-//! The emitter for vectors of 256 bits on x86-64 with AVX2 and FMA, where Cranelift stops at 128.
+//! The emitter for vectors of 256 and 512 bits on x86-64 ([`Level`]), where Cranelift stops at 128.
 //!
 //! - [`lower`], with [`address`]: a kernel becomes instructions on virtual registers ([`code`]).
 //! - [`allocate`]: `regalloc2` chooses their registers.
@@ -23,14 +23,48 @@ use crate::lower::schedule::Wide;
 use burin_runtime::abi::{arch, cpu};
 use code::Code;
 
-/// Whether a target has what the emitter's instructions need.
-pub fn fits(target: &TargetSpec) -> bool {
-    let needed = cpu::AVX2 | cpu::FMA;
-    target.arch == arch::X86_64 && target.features & needed == needed
+/// The instructions that the emitter may use.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum Level {
+    /// 256 bits, 16 registers: AVX2 and FMA.
+    Avx2,
+    /// 512 bits, 32 registers: AVX-512 as x86-64-v4 has it (F, BW, DQ, VL).
+    Avx512,
 }
 
-/// What schedules are told of it.
-pub const VECTORS: Wide = Wide { vector_bits: 256, has: lower::has };
+impl Level {
+    /// The greatest level that a target has all instructions of.
+    pub fn of(target: &TargetSpec) -> Option<Level> {
+        let has = |needed: u64| target.arch == arch::X86_64 && target.features & needed == needed;
+        let avx2 = cpu::AVX2 | cpu::FMA;
+        let avx512 = avx2 | cpu::AVX512F | cpu::AVX512BW | cpu::AVX512DQ | cpu::AVX512VL;
+        if has(avx512) {
+            return Some(Level::Avx512);
+        }
+        has(avx2).then_some(Level::Avx2)
+    }
+
+    /// Bits of the widest vector register.
+    pub const fn vector_bits(self) -> u32 {
+        match self {
+            Level::Avx2 => 256,
+            Level::Avx512 => 512,
+        }
+    }
+
+    /// How many vector registers there are.
+    pub const fn registers(self) -> usize {
+        match self {
+            Level::Avx2 => 16,
+            Level::Avx512 => 32,
+        }
+    }
+
+    /// What schedules are told of it.
+    pub fn vectors(self) -> Wide {
+        Wide { vector_bits: self.vector_bits(), registers: self.registers() as u32, has: lower::has }
+    }
+}
 
 /// The function of a kernel that [`lower::lower`] has taken.
 pub fn assemble(name: &str, code: &Code) -> Result<Function, NativeError> {

@@ -21,7 +21,7 @@ fn kernels(text: &str) -> Vec<Kernel> {
 
 /// Moves in the blocks that hold multiply-adds, and how many of those there are.
 fn moves_beside_products(kernel: &Kernel) -> (usize, usize) {
-    let code = lower::lower(kernel).expect("is taken");
+    let code = lower::lower(kernel, Level::Avx2).expect("is taken");
     let flat = Flat::new(&code);
     let registers = flat.allocate().expect("has registers");
     let (mut moves, mut products) = (0, 0);
@@ -60,5 +60,5 @@ fn products_keep_their_sums_in_registers() {
 #[test]
 fn what_is_declined_is_named() {
     let kernels = kernels("graph @g(%a: f64[64]) {\n  %y = Neg(%a)\n  return %y\n}");
-    assert_eq!(lower::lower(&kernels[0]).expect_err("is declined"), "a buffer of f64");
+    assert_eq!(lower::lower(&kernels[0], Level::Avx2).expect_err("is declined"), "a buffer of f64");
 }

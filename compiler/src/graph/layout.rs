@@ -1,0 +1,159 @@
+//! Orders: which values keep their dimensions in memory in another order than the graph's.
+//!
+//! A sum of products is computed in vectors along its *column axis*, the one that indexes the
+//! weights and not the data (the channels of a convolution's result); where it lies innermost, vectors
+//! are stored whole, and weights are read in the order in which they are packed. So a convolution's
+//! result has its channels last, and so has whatever follows it position by position (activations,
+//! poolings, sums, padding, concatenation). Everything else is row-major. An order changes how fast
+//! a program is and never what it computes: indices go through [`crate::lower::group::Layout`].
+//!
+//! Where an order ends (an output of the model, a change of shape) elements are copied once; what
+//! [`Orders::changes`] counts.
+
+use super::fuse::definition;
+use burin_ir::graph::{Constant, Graph, Node, Value};
+use burin_ir::ops::Meaning;
+use burin_ir::{Element, Expr, ReduceOp, ScalarOp, Symbol, Term, TermKind};
+use std::collections::HashMap;
+
+/// Fewer columns are not worth a layout of their own.
+const LEAST_COLUMNS: i64 = 8;
+
+/// The values that are not row-major, each with its dimensions from the outermost to the innermost.
+#[derive(Clone, Debug, Default)]
+pub struct Orders(HashMap<Value, Vec<usize>>);
+
+impl Orders {
+    /// Decides the order of every node's results.
+    pub fn assign(graph: &Graph) -> Result<Orders, String> {
+        let mut orders = Orders::default();
+        for node in &graph.regions[graph.body].nodes {
+            for (at, v) in graph.nodes[*node].outputs.iter().enumerate() {
+                if let Some(order) = orders.choose(graph, *node, at)? {
+                    orders.0.insert(*v, order);
+                }
+            }
+        }
+        Ok(orders)
+    }
+
+    /// A value's order; `None`: row-major.
+    pub fn of(&self, v: Value) -> Option<&[usize]> {
+        self.0.get(&v).map(Vec::as_slice)
+    }
+
+    /// How many uses of a value with an order of its own make a copy of it.
+    pub fn changes(&self, graph: &Graph) -> usize {
+        let nodes = graph.regions[graph.body].nodes.iter();
+        let views = nodes.map(|n| &graph.nodes[*n]).filter(|n| n.op.view).filter_map(|n| n.inputs[0]);
+        views.chain(graph.outputs().iter().copied()).filter(|v| self.0.contains_key(v)).count()
+    }
+
+    fn choose(&self, graph: &Graph, node: Node, at: usize) -> Result<Option<Vec<usize>>, String> {
+        let n = &graph.nodes[node];
+        let Some(ty) = graph.tensor_type(n.outputs[at]).filter(|t| t.rank() >= 3) else { return Ok(None) };
+        let same_rank = |v: Value| graph.tensor_type(v).is_some_and(|t| t.rank() == ty.rank());
+        let ordered = n.inputs.iter().enumerate().find_map(|(i, v)| {
+            v.filter(|v| same_rank(*v)).and_then(|v| self.of(v)).map(|order| (i, order))
+        });
+        let order = match (&n.op.meaning, ordered) {
+            (Meaning::Pointwise(_), Some((_, order))) => order.to_vec(),
+            (Meaning::Pointwise(_), None) => return Ok(None),
+            // Without a product or an ordered operand there is nothing to look for.
+            (_, None) if !n.inputs.iter().flatten().any(|v| graph.constant(*v).is_some()) => return Ok(None),
+            _ => {
+                let Ok(element) = definition(graph, node, at) else { return Ok(None) };
+                match (column_axis(graph, node, &element), ordered) {
+                    (Some(axis), _) => {
+                        (0..ty.rank()).filter(|d| *d != axis).chain([axis]).collect::<Vec<_>>()
+                    }
+                    (None, Some((operand, order))) if keeps_positions(&element, operand) => order.to_vec(),
+                    _ => return Ok(None),
+                }
+            }
+        };
+        let shape = &ty.shape;
+        let long: Vec<usize> = order.iter().copied().filter(|d| shape[*d] != 1).collect();
+        Ok((!long.is_sorted()).then_some(order))
+    }
+}
+
+/// The axis of a sum of products by constants that the constants' index has and the data's has not, if
+/// it is not the last one and long enough; for a product in which both go along the same channels,
+/// that of the channels.
+fn column_axis(graph: &Graph, node: Node, e: &Element) -> Option<usize> {
+    let (data, weights) = factors(&e.body)?;
+    let input = |t: &Term| match t.kind() {
+        TermKind::Load { input, .. } => graph.nodes[node].inputs.get(*input).copied().flatten(),
+        _ => None,
+    };
+    let constant = input(&weights).and_then(|v| graph.constant(v))?;
+    let data = first_load(&data)?;
+    let (TermKind::Load { index, .. }, TermKind::Load { index: place, .. }) = (weights.kind(), data.kind())
+    else {
+        return None;
+    };
+    let mentions = |index: &[Expr], s: Symbol| index.iter().any(|e| e.mentions(s));
+    let candidates = || e.axes.iter().enumerate().filter(|(_, s)| mentions(index, **s));
+    let own = candidates().find(|(_, s)| !mentions(place, **s));
+    let (axis, symbol) = own.or_else(|| candidates().next())?;
+    let at = index.iter().position(|e| e.as_symbol() == Some(*symbol))?;
+    (columns(constant, at) >= LEAST_COLUMNS && axis + 1 != e.axes.len()).then_some(axis)
+}
+
+fn columns(constant: &Constant, dim: usize) -> i64 {
+    constant.ty().shape.get(dim).and_then(Expr::as_const).unwrap_or(0)
+}
+
+/// The factors of the sum of products in a term, the one that is a single load last.
+pub fn factors(t: &Term) -> Option<(Term, Term)> {
+    match t.kind() {
+        TermKind::Reduce { op: ReduceOp::Sum, body, .. } => match uncast(body).kind() {
+            TermKind::Op(ScalarOp::Mul, args) => {
+                let (a, b) = (uncast(&args[0]), uncast(&args[1]));
+                let is_load = |t: &Term| matches!(t.kind(), TermKind::Load { .. });
+                first_load(a)?;
+                first_load(b)?;
+                match (is_load(a), is_load(b)) {
+                    (_, true) => Some((a.clone(), b.clone())),
+                    (true, false) => Some((b.clone(), a.clone())),
+                    _ => None,
+                }
+            }
+            _ => None,
+        },
+        _ => crate::lower::nest::children(t).into_iter().find_map(factors),
+    }
+}
+
+fn uncast(t: &Term) -> &Term {
+    match t.kind() {
+        TermKind::Op(ScalarOp::Cast(_), args) => uncast(&args[0]),
+        _ => t,
+    }
+}
+
+/// The first load in a term.
+pub fn first_load(t: &Term) -> Option<Term> {
+    match t.kind() {
+        TermKind::Load { .. } => Some(t.clone()),
+        _ => crate::lower::nest::children(t).into_iter().find_map(first_load),
+    }
+}
+
+/// Whether every load of an operand stays at its place: each dimension's index follows the same axis
+/// of the result, or none.
+fn keeps_positions(e: &Element, operand: usize) -> bool {
+    let mut keeps = true;
+    crate::lower::nest::visit(&e.body, &mut |t| {
+        if let TermKind::Load { input, index } = t.kind()
+            && *input == operand
+        {
+            keeps &= index.len() == e.axes.len()
+                && index.iter().enumerate().all(|(d, i)| {
+                    e.axes.iter().enumerate().all(|(other, s)| other == d || !i.mentions(*s))
+                });
+        }
+    });
+    keeps
+}

@@ -1,0 +1,222 @@
+//! Sums of products: register tiles, and the order in which they are walked.
+//!
+//! The model, in which a step is one turn of the innermost reduction loop for a tile:
+//! - a step of `r` rows and `n` vectors issues `r n` multiply-adds (two a cycle), `n` vector loads and
+//!   `r` broadcasts (two loads a cycle), at most six instructions a cycle in all, and takes no less
+//!   than the latency of a multiply-add ([`step_cost`]);
+//! - the tile is the one with the fewest cycles over all tiles of the nest, remainders included;
+//! - loops keep a panel of weights in the second-level cache while they walk the data, all of it
+//!   or as much as stays in that cache too ([`loop_order`]).
+
+use super::stream::prefers_own_variable;
+use super::{Contraction, Level, Machine, Schedule};
+use crate::lower::group::PANEL;
+use crate::lower::nest::Nest;
+use crate::memory::typical;
+
+/// Sixths of a cycle: the unit of costs.
+const CYCLE: i64 = 6;
+/// From one multiply-add to the next that adds to its sum.
+const LATENCY: i64 = 4 * CYCLE;
+/// What a turn of a loop costs besides.
+const TURN: i64 = 3;
+
+/// A register tile: rows of one or two axes, and vectors.
+#[derive(Clone, Copy, Debug)]
+struct Tile {
+    rows: i64,
+    outer_rows: i64,
+    vectors: i64,
+}
+
+/// The sizes that tiles cover.
+struct Sizes {
+    rows: i64,
+    outer_rows: i64,
+    columns: i64,
+    lanes: i64,
+    /// Whether vectors may not straddle panels.
+    panels: bool,
+}
+
+pub(super) fn contract(
+    nest: &Nest,
+    machine: &Machine,
+    c: &Contraction,
+    vector: Option<usize>,
+    s: &mut Schedule,
+) {
+    let Some(v) = vector.filter(|v| !prefers_own_variable(nest, *v, s.lanes)) else {
+        return dot(nest, c, s);
+    };
+    s.vector = Some(v);
+    s.overlap = true;
+    s.panels = c.loads.iter().any(|l| l.panels && l.depends_on(v));
+    // Rows: axes along which what is loaded in vectors stays the same, the innermost ones first.
+    let shared = |axis: usize| axis != v && c.loads.iter().all(|l| !l.depends_on(v) || !l.depends_on(axis));
+    let rows: Vec<usize> = (0..nest.axes.len()).rev().filter(|a| shared(*a)).collect();
+    let Some(row) = rows.first().copied() else { return window(nest, machine, c, v, s) };
+    let size = |a: Option<&usize>| a.map_or(1, |a| typical(&nest.axes[*a].1));
+    let sizes = Sizes {
+        rows: size(Some(&row)),
+        outer_rows: size(rows.get(1)),
+        columns: typical(&nest.axes[v].1),
+        lanes: s.lanes as i64,
+        panels: s.panels,
+    };
+    let tile = register_tile(&sizes, machine);
+    (s.tile[row], s.tile[v]) = (tile.rows, tile.vectors);
+    if let Some(outer) = rows.get(1) {
+        s.tile[*outer] = tile.outer_rows;
+    }
+    s.pin = true;
+    s.kind = "contract";
+    s.order = loop_order(nest, machine, c, &rows, v, s);
+}
+
+/// Each column has data of its own (a window for each channel): points along another axis share the
+/// weights, and what their windows have in common.
+fn window(nest: &Nest, machine: &Machine, c: &Contraction, v: usize, s: &mut Schedule) {
+    s.kind = "window";
+    s.panels = false;
+    let vectors = (typical(&nest.axes[v].1) / s.lanes as i64).max(1);
+    let contiguous = c.loads.iter().all(|l| !l.depends_on(v) || l.contiguous_along(v));
+    let shares = |a: usize| a != v && c.loads.iter().any(|l| !l.depends_on(a));
+    let along = (0..nest.axes.len()).rev().find(|a| shares(*a)).filter(|_| contiguous);
+    // Sums, and as many loads, at once.
+    let room = machine.registers as i64 / 3;
+    match along {
+        Some(a) if typical(&nest.axes[a].1) > 1 => {
+            s.tile[a] = typical(&nest.axes[a].1).min(room.min(7));
+            s.tile[v] = (room / s.tile[a]).clamp(1, vectors.min(2));
+            s.pin = true;
+        }
+        _ => s.tile[v] = vectors.min(room + 1).min(8),
+    }
+}
+
+/// Inner products: both operands are contiguous along the reduction. Four rows share each load.
+fn dot(nest: &Nest, c: &Contraction, s: &mut Schedule) {
+    s.kind = "dot";
+    s.reduce_unroll = 1;
+    s.pin = true;
+    let mut room = 8;
+    for axis in (0..nest.axes.len()).rev() {
+        let reuses = c.loads.iter().any(|l| !l.depends_on(axis));
+        if reuses && nest.axes[axis].1 != 1 && room > 1 {
+            s.tile[axis] = if room == 8 { 4 } else { 2 };
+            room /= s.tile[axis];
+        }
+    }
+    if room == 8 {
+        s.reduce_unroll = 4;
+    }
+}
+
+/// The register tile with the least estimated cycles for the whole.
+fn register_tile(sizes: &Sizes, machine: &Machine) -> Tile {
+    let registers = machine.registers as i64;
+    // Besides sums and one row of vectors: a broadcast, its copy, and one to spare.
+    let others = 2 + i64::from(machine.overwrites_factor);
+    let mut best = (i64::MAX, Tile { rows: 1, outer_rows: 1, vectors: 1 });
+    for vectors in 1..=registers / 2 {
+        let straddles = sizes.panels && sizes.columns > PANEL && vectors * sizes.lanes % PANEL != 0;
+        if straddles || (vectors - 1) * sizes.lanes >= sizes.columns.max(1) {
+            continue;
+        }
+        for rows in 1..=registers.min(sizes.rows.max(1)) {
+            for outer_rows in 1..=4.min(sizes.outer_rows.max(1)) {
+                let r = rows * outer_rows;
+                if r * vectors + vectors + others > registers {
+                    break;
+                }
+                let tile = Tile { rows, outer_rows, vectors };
+                let cost = tile_cost(sizes, tile, machine);
+                if cost < best.0 {
+                    best = (cost, tile);
+                }
+            }
+        }
+    }
+    best.1
+}
+
+/// The cycles of one reduction step over all tiles.
+fn tile_cost(sizes: &Sizes, tile: Tile, machine: &Machine) -> i64 {
+    let parts = |n: i64, per: i64| [(n / per, per), (1, n % per)];
+    let width = tile.vectors * sizes.lanes;
+    let tail = (sizes.columns % width + sizes.lanes - 1) / sizes.lanes;
+    let columns = [(sizes.columns / width, tile.vectors), (1, tail)];
+    let mut sum = 0;
+    for (outer, r2) in parts(sizes.outer_rows, tile.outer_rows) {
+        for (inner, r1) in parts(sizes.rows, tile.rows) {
+            for (blocks, n) in columns {
+                if r1 * r2 * n > 0 {
+                    sum += outer * inner * blocks * step_cost(r1 * r2, n, machine);
+                }
+            }
+        }
+    }
+    sum
+}
+
+/// The cycles of one reduction step of a tile.
+fn step_cost(r: i64, n: i64, machine: &Machine) -> i64 {
+    // Where the sum's register is not kept, vectors are copied and sums moved; a splat takes two.
+    let copies = if machine.overwrites_factor { r * (n - 1) + r * n + r * i64::from(n > 1) } else { 0 };
+    let issued = r * n + n + r + copies;
+    let units = CYCLE / 2 * (r * n).max(r + n);
+    units.max(issued).max(LATENCY) + TURN
+}
+
+/// The order of loops. Axes that neither operand shares come first. Then, the fewest bytes being
+/// streamed again: the data are walked for each panel of weights if they stay in the second-level
+/// cache, else block by block, or tile by tile where all weights stay there.
+fn loop_order(
+    nest: &Nest,
+    m: &Machine,
+    c: &Contraction,
+    rows: &[usize],
+    v: usize,
+    s: &Schedule,
+) -> Vec<Level> {
+    let natural: Vec<usize> = (0..nest.axes.len()).filter(|a| rows.contains(a)).collect();
+    let others = (0..nest.axes.len()).filter(|a| *a != v && !rows.contains(a));
+    let mut order: Vec<Level> = others.clone().map(Level::Tiles).collect();
+    let size = |a: usize| typical(&nest.axes[a].1).max(1);
+    // Operands' bytes for one point of the other axes.
+    let bytes = |of_columns: bool| -> i64 {
+        let matching = c.loads.iter().filter(|l| l.depends_on(v) == of_columns);
+        let each = matching.map(|l| {
+            let shared: i64 = others.clone().filter(|a| l.depends_on(*a)).map(size).product();
+            l.bytes / shared.max(1)
+        });
+        each.sum()
+    };
+    let (data, weights) = (bytes(false), bytes(true));
+    let tiles = (size(v) / (s.tile[v] * s.lanes as i64)).max(1);
+    let room = m.l2_bytes * 3 / 4;
+    let inner = natural.iter().map(|a| Level::Tiles(*a));
+    if data + 2 * weights / tiles <= room {
+        order.push(Level::Tiles(v));
+        order.extend(inner);
+        return order;
+    }
+    if weights <= room / 2 {
+        order.extend(inner);
+        order.push(Level::Tiles(v));
+        return order;
+    }
+    // Blocks of the outermost axis of rows that has several tiles.
+    let count = |a: usize| (size(a) + s.tile[a] - 1) / s.tile[a];
+    let at = natural.iter().position(|a| count(*a) > 1).unwrap_or(0);
+    let before: i64 = natural[..at].iter().map(|a| size(*a)).product();
+    let axis = natural[at];
+    let each = (data / before.max(1) / count(axis)).max(1);
+    let block = ((room - 2 * weights / tiles) / each).clamp(1, count(axis));
+    order.extend(natural[..at].iter().map(|a| Level::Tiles(*a)));
+    order.push(Level::Blocks(axis, block));
+    order.push(Level::Tiles(v));
+    order.extend(natural[at..].iter().map(|a| Level::Tiles(*a)));
+    order
+}

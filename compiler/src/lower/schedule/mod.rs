@@ -1,0 +1,336 @@
+//! How a nest is run: which axis is the vector axis, how many points of which axes are computed
+//! together in registers, in which order the axes are walked, and what is a task.
+//!
+//! The choice is a small model that can be read: [`contract`] for sums of products, [`stream`] for
+//! everything else, [`tasks`] for what runs in parallel. Nothing here changes what is computed;
+//! [`super::emit`] follows the schedule.
+
+mod contract;
+mod stream;
+mod tasks;
+
+use super::nest::{Nest, children, free_symbols, step_along, visit};
+use crate::memory::typical;
+use burin_ir::{DType, Expr, ReduceOp, ScalarOp, Symbol, Term, TermKind};
+
+/// What the schedule needs to know of a machine.
+#[derive(Clone, Copy, Debug)]
+pub struct Machine {
+    /// Width of a vector register; 0 where only scalar code can be made.
+    pub vector_bits: u32,
+    /// Number of vector registers.
+    pub registers: u32,
+    /// Whether a multiply-add overwrites one of its factors, not the sum: what the factor is needed
+    /// for again is a copy, and so is every sum from one turn of a loop to the next.
+    pub overwrites_factor: bool,
+    /// First-level data cache of a core.
+    pub l1_bytes: i64,
+    /// Second-level cache of a core.
+    pub l2_bytes: i64,
+    /// Wider vectors, which not all code can be made of.
+    pub wide: Option<Wide>,
+}
+
+/// Vectors that only nests of `f32` have, and of these operations.
+#[derive(Clone, Copy, Debug)]
+pub struct Wide {
+    /// Width of a register.
+    pub vector_bits: u32,
+    /// Number of registers.
+    pub registers: u32,
+    /// Whether there is code for an operation.
+    pub has: fn(ScalarOp) -> bool,
+}
+
+impl Machine {
+    /// What is assumed of a core that has vectors of that width: the caches of a small server core
+    /// of the last years, so that code made on one machine does not differ from another's.
+    pub const fn with_vectors(vector_bits: u32, registers: u32) -> Machine {
+        Machine {
+            vector_bits,
+            registers,
+            overwrites_factor: false,
+            l1_bytes: 32 << 10,
+            l2_bytes: 512 << 10,
+            wide: None,
+        }
+    }
+}
+
+/// A level of the loops around a register tile.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Level {
+    /// Over blocks of so many tiles of an axis, whose tiles are walked further inside.
+    Blocks(usize, i64),
+    /// Over the tiles of an axis, or of the block of it that an outer level has chosen.
+    Tiles(usize),
+}
+
+impl Level {
+    /// The axis.
+    pub fn axis(self) -> usize {
+        match self {
+            Level::Blocks(axis, _) | Level::Tiles(axis) => axis,
+        }
+    }
+}
+
+/// How a nest is run.
+#[derive(Clone, Debug)]
+pub struct Schedule {
+    /// The levels, outermost first: tiles of every axis once, and blocks of some before.
+    pub order: Vec<Level>,
+    /// For each axis (by its number in the nest) how many points are computed together: rows, or
+    /// vectors on the vector axis.
+    pub tile: Vec<i64>,
+    /// The vector axis.
+    pub vector: Option<usize>,
+    /// Lanes of a vector; also of reductions that are vectorised along their own variable.
+    pub lanes: u16,
+    /// Vectors that a reduction along its own variable accumulates in.
+    pub reduce_unroll: i64,
+    /// How many of the outermost levels become tasks; no tiles of a block among them.
+    pub parallel: usize,
+    /// Whether what is loaded for a tile stays inside the tile's loop (so that operands of an
+    /// epilogue do not occupy registers during the reduction).
+    pub pin: bool,
+    /// Whether the last vector may overlap the one before, computing some points twice.
+    pub overlap: bool,
+    /// Whether what is loaded along the vector axis lies in panels, which no vector may leave.
+    pub panels: bool,
+    /// What kind of schedule this is, for people.
+    pub kind: &'static str,
+}
+
+/// One load of the hot term.
+struct Access {
+    /// Change of the index from one point of the axis to the next, by axis; `None`: not linear.
+    strides: Vec<Option<Expr>>,
+    /// Change of the index with the innermost reduction variable.
+    along_reduction: Option<Expr>,
+    bytes: i64,
+    panels: bool,
+}
+
+/// The reduction that dominates the nest: a sum of products.
+struct Contraction {
+    loads: Vec<Access>,
+}
+
+/// Chooses a schedule: one of wide vectors, if the nest is made of what they can do.
+pub fn choose(nest: &Nest, machine: &Machine) -> Schedule {
+    if let Some(wide) = &machine.wide
+        && is_made_of(nest, wide)
+    {
+        // An axis may be too short for the widest vectors.
+        let mut vector_bits = wide.vector_bits;
+        while vector_bits >= machine.vector_bits {
+            let registers = wide.registers;
+            let machine = Machine { vector_bits, registers, overwrites_factor: false, wide: None, ..*machine };
+            let schedule = choose_within(nest, &machine);
+            if loads_whole_vectors(nest, &schedule) {
+                return schedule;
+            }
+            vector_bits /= 2;
+        }
+    }
+    choose_within(nest, machine)
+}
+
+/// Whether all values of a nest are `f32`, made by operations that there are for wide vectors.
+fn is_made_of(nest: &Nest, wide: &Wide) -> bool {
+    let mut fits = nest.buffers.iter().all(|b| b.dtype == DType::F32);
+    for store in &nest.stores {
+        visit(&store.value, &mut |t| {
+            fits &= match t.kind() {
+                // A mean divides by an extent.
+                TermKind::Op(ScalarOp::Cast(DType::F32), args) => {
+                    matches!(args[0].kind(), TermKind::Index(_))
+                }
+                TermKind::Op(op, _) => matches!(t.dtype(), DType::F32 | DType::Bool) && (wide.has)(*op),
+                TermKind::Reduce { op, .. } => (wide.has)(op.combine()),
+                TermKind::Index(e) => nest.axes.iter().all(|(s, _)| !e.mentions(*s)),
+                TermKind::Bind { .. } => false,
+                TermKind::Const(_) | TermKind::Load { .. } | TermKind::If { .. } => true,
+            };
+        });
+    }
+    fits
+}
+
+/// Whether every load along the vector axis is of whole vectors, of every other element of them, or
+/// of the same element; without such an axis, along the innermost variables of reductions.
+fn loads_whole_vectors(nest: &Nest, schedule: &Schedule) -> bool {
+    let mut whole = true;
+    // Every other element is picked out of two vectors of up to 256 bits.
+    let most = if schedule.lanes > 8 { 1 } else { 2 };
+    let mut check = |t: &Term, along: Symbol| {
+        visit(t, &mut |t| {
+            if let TermKind::Load { index, .. } = t.kind() {
+                let step = step_along(&index[0], along).and_then(|a| a.as_const());
+                whole &= step.is_some_and(|a| (0..=most).contains(&a));
+            }
+        });
+    };
+    for store in &nest.stores {
+        match schedule.vector {
+            Some(axis) => check(&store.value, nest.axes[axis].0),
+            None => visit(&store.value, &mut |t| {
+                if let TermKind::Reduce { vars, body, .. } = t.kind()
+                    && let Some((inner, _)) = vars.last()
+                {
+                    check(body, *inner);
+                }
+            }),
+        }
+    }
+    whole
+}
+
+/// The schedule for a machine of one vector width.
+fn choose_within(nest: &Nest, machine: &Machine) -> Schedule {
+    let lanes = lanes(nest, machine);
+    let mut schedule = Schedule {
+        order: (0..nest.axes.len()).map(Level::Tiles).collect(),
+        tile: vec![1; nest.axes.len()],
+        vector: None,
+        lanes,
+        reduce_unroll: 4,
+        parallel: usize::from(!nest.axes.is_empty()),
+        pin: false,
+        overlap: false,
+        panels: false,
+        kind: "scalar",
+    };
+    if nest.axes.is_empty() {
+        return schedule;
+    }
+    let vector = vector_axis(nest, lanes);
+    match contraction(nest) {
+        Some(c) => contract::contract(nest, machine, &c, vector, &mut schedule),
+        None => stream::stream(nest, vector, &mut schedule),
+    }
+    tasks::tasks(nest, &mut schedule);
+    schedule
+}
+
+/// Lanes that fill a register with the widest floating-point (or else stored) type of the nest.
+fn lanes(nest: &Nest, machine: &Machine) -> u16 {
+    let mut bits = 0;
+    for store in &nest.stores {
+        visit(&store.value, &mut |t| {
+            if t.dtype().is_float() {
+                bits = bits.max(t.dtype().bits().max(32));
+            }
+        });
+        if bits == 0 {
+            bits = store.value.dtype().bits().max(32);
+        }
+    }
+    (machine.vector_bits / bits.max(32)).max(1) as u16
+}
+
+/// The axis along which all stores are contiguous, if terms can be computed in vectors along it.
+fn vector_axis(nest: &Nest, lanes: u16) -> Option<usize> {
+    if lanes < 2 {
+        return None;
+    }
+    let fits = |&at: &usize| {
+        let (symbol, extent) = &nest.axes[at];
+        let long_enough = extent.as_const().is_none_or(|n| n >= lanes as i64);
+        long_enough
+            && nest.stores.iter().all(|s| {
+                let contiguous = s.index.linear_in(*symbol).is_some_and(|(a, _)| a == 1);
+                contiguous && can_vectorise(&s.value, *symbol)
+            })
+    };
+    (0..nest.axes.len()).rev().find(fits)
+}
+
+/// Whether a term can be computed for consecutive values of a symbol at once: nothing branches on
+/// it or loops over an extent that depends on it.
+pub fn can_vectorise(t: &Term, symbol: Symbol) -> bool {
+    // What is computed from data along the axis differs from lane to lane as well.
+    let mut varying = vec![symbol];
+    let mut before = 0;
+    while before < varying.len() {
+        before = varying.len();
+        visit(t, &mut |t| {
+            if let TermKind::Bind { symbol, value, .. } = t.kind()
+                && !varying.contains(symbol)
+                && free_symbols(value).iter().any(|s| varying.contains(s))
+            {
+                varying.push(*symbol);
+            }
+        });
+    }
+    let varies = |e: &Expr| varying.iter().any(|s| e.mentions(*s));
+    let mut fits = true;
+    visit(t, &mut |t| match t.kind() {
+        TermKind::If { cond, .. } => fits &= !cond.iter().any(varies),
+        TermKind::Reduce { vars, .. } => fits &= !vars.iter().any(|(_, n)| varies(n)),
+        _ => {}
+    });
+    fits
+}
+
+/// The sum of products with the most work, if there is one that reuses an operand or fills a window.
+fn contraction(nest: &Nest) -> Option<Contraction> {
+    let mut found: Option<(i64, Contraction)> = None;
+    for store in &nest.stores {
+        visit(&store.value, &mut |t| {
+            let TermKind::Reduce { op: ReduceOp::Sum, vars, body } = t.kind() else { return };
+            let TermKind::Op(ScalarOp::Mul, args) = uncast(body).kind() else { return };
+            if !args.iter().all(has_load) {
+                return;
+            }
+            let free = free_symbols(t);
+            let work: i64 =
+                nest.axes.iter().filter(|(s, _)| free.contains(s)).map(|(_, n)| typical(n)).product();
+            let all_axes = nest.axes.iter().all(|(s, _)| free.contains(s));
+            if all_axes && found.as_ref().is_none_or(|(w, _)| work > *w) {
+                let inner = vars.last().map(|(s, _)| *s);
+                found = Some((work, Contraction { loads: accesses(nest, body, inner) }));
+            }
+        });
+    }
+    found.map(|(_, c)| c)
+}
+
+fn uncast(t: &Term) -> &Term {
+    match t.kind() {
+        TermKind::Op(ScalarOp::Cast(_), args) => uncast(&args[0]),
+        _ => t,
+    }
+}
+
+fn has_load(t: &Term) -> bool {
+    matches!(t.kind(), TermKind::Load { .. }) || children(t).into_iter().any(has_load)
+}
+
+fn accesses(nest: &Nest, body: &Term, inner: Option<Symbol>) -> Vec<Access> {
+    let mut out = Vec::new();
+    visit(body, &mut |t| {
+        let TermKind::Load { input, index } = t.kind() else { return };
+        let stride = |s: Symbol| step_along(&index[0], s);
+        let buffer = &nest.buffers[*input];
+        out.push(Access {
+            panels: buffer.panels,
+            strides: nest.axes.iter().map(|(s, _)| stride(*s)).collect(),
+            along_reduction: inner.and_then(stride),
+            bytes: typical(&buffer.len).saturating_mul(buffer.dtype.bytes() as i64),
+        });
+    });
+    out
+}
+
+impl Access {
+    fn depends_on(&self, axis: usize) -> bool {
+        self.strides[axis].as_ref().is_none_or(|s| *s != 0)
+    }
+
+    fn contiguous_along(&self, axis: usize) -> bool {
+        self.strides[axis].as_ref().is_some_and(|s| *s == 1)
+    }
+}
+
