@@ -30,18 +30,19 @@ def enter(cache):
 
 def build_peers(cache):
     """The folder with the programs `peer` and `probe`."""
+    say("building the peers")
     target = cache / "target"
     cargo("--manifest-path", BENCH / "peers/Cargo.toml", "--target-dir", target)
     return target / "release"
 
 
 def build_burin():
+    say("building Burin")
     cargo("--manifest-path", ROOT / "Cargo.toml", "--package", "burin")
     return ROOT / "target/release/burin"
 
 
 def cargo(*options):
-    say("building " + str(Path(options[1]).parent.relative_to(ROOT.parent)))
     subprocess.run(["cargo", "build", "--quiet", "--release", "--locked", *options], check=True)
 
 

@@ -21,6 +21,8 @@ class Model:
     dims: dict = field(default_factory=dict)
     """Sizes of symbolic dimensions."""
     variant_of: str = None
+    synthetic: bool = False
+    """Made to stand for a limit of the machine."""
     copied_bytes: int = None
     """Bytes that any program must read and write, where they are the limit and not the operations."""
 
@@ -29,7 +31,7 @@ class CannotChange(Exception):
     """A model has no variant of that kind."""
 
 
-def named(path, folder, dims):
+def named(path, dims, folder):
     """A model from a file; a graph without weights (`.onnx.zst`) is filled with seeded ones."""
     if path.suffix == ".zst":
         import zstandard
@@ -41,27 +43,41 @@ def named(path, folder, dims):
         subprocess.run([sys.executable, script, "fill", stripped, filled], check=True)
         stripped.unlink()
         path = filled
-    return Model(path.name.removesuffix(".onnx"), path, dims)
+    known = {d for i in onnx.load(path, load_external_data=False).graph.input for d in shape_of(i)}
+    return Model(path.name.removesuffix(".onnx"), path, {k: n for k, n in dims.items() if k in known})
 
 
-def made(folder):
-    """Models for the limits of the machine: products, and a chain of pointwise operations."""
-    n, elements = 1024, (16, 1024, 1024)
-    square = {"a": (n, n), "b": (n, n)}
+def product(folder):
+    """A matrix product with a weight."""
+    n = 1024
     weight = np.random.default_rng(1).standard_normal((n, n), dtype="f4") / np.float32(n) ** 0.5
-    product = [helper.make_node("MatMul", ["a", "b"], ["y"])]
-    chain = [
+    node = helper.make_node("MatMul", ["a", "b"], ["y"])
+    return write(folder, "matmul_1024", [node], {"a": (n, n)}, (n, n), {"b": weight})
+
+
+def product_of_inputs(folder):
+    """The same, where nothing is known before the call."""
+    n = 1024
+    node = helper.make_node("MatMul", ["a", "b"], ["y"])
+    return write(folder, "matmul_1024_inputs", [node], {"a": (n, n), "b": (n, n)}, (n, n), {})
+
+
+def pointwise(folder):
+    """A chain of pointwise operations on a tensor that no cache holds."""
+    shape = (16, 1024, 1024)
+    nodes = [
         helper.make_node("Mul", ["x", "factor"], ["scaled"]),
         helper.make_node("Add", ["scaled", "offset"], ["moved"]),
         helper.make_node("Relu", ["moved"], ["y"]),
     ]
     constants = {"factor": np.float32(1.5), "offset": np.float32(0.25)}
-    copied = 2 * 4 * int(np.prod(elements))
-    return [
-        Model("matmul_1024", write(folder, "matmul_1024", product, {"a": (n, n)}, (n, n), {"b": weight})),
-        Model("matmul_1024_inputs", write(folder, "matmul_1024_inputs", product, square, (n, n), {})),
-        Model("pointwise_16m", write(folder, "pointwise_16m", chain, {"x": elements}, elements, constants), copied_bytes=copied),
-    ]
+    model = write(folder, "pointwise_16m", nodes, {"x": shape}, shape, constants)
+    model.copied_bytes = 2 * 4 * int(np.prod(shape))
+    return model
+
+
+MADE = [product, product_of_inputs, pointwise]
+"""Models that stand for the limits of the machine."""
 
 
 def write(folder, name, nodes, inputs, output, constants):
@@ -77,7 +93,7 @@ def write(folder, name, nodes, inputs, output, constants):
     )
     path = folder / f"{name}.onnx"
     onnx.save(helper.make_model(graph, opset_imports=OPSET, ir_version=IR_VERSION), path)
-    return path
+    return Model(name, path, synthetic=True)
 
 
 def variants(model, folder):
@@ -89,10 +105,12 @@ def variants(model, folder):
     if all(len(s) == 4 for s in shapes):
         wanted.append(("223x221", {2: 223, 3: 221}, {}))
     if integers and all(len(s) == 2 for s in shapes):
-        wanted.append(("127_tokens", {1: shapes[0][1] - 1}, {}))
-        wanted.append(("dynamic", {1: "length"}, {"length": shapes[0][1]}))
-    batch = shapes[0][0]
-    wanted.append(("batch_3", {0: 3}, {}) if batch == 1 else (f"batch_{batch - 1}", {0: batch - 1}, {}))
+        length = shapes[0][1]
+        wanted.append(("127_tokens", {1: 127}, {}))
+        wanted.append(("dynamic", {1: "length"}, {"length": length}))
+    # A batch of 3 tells nothing of a model that is made for many: it has another limit.
+    size = 3 if shapes[0][0] == 1 else 127
+    wanted.append((f"batch_{size}", {0: size}, {}))
     for suffix, sizes, dims in wanted:
         name = f"{model.name}/{suffix}"
         path = folder / (name.replace("/", "-") + ".onnx")
@@ -100,7 +118,7 @@ def variants(model, folder):
             onnx.save(resized(onnx.load(model.path), sizes), path)
             yield Model(name, path, dims, model.name), None
         except (CannotChange, shape_inference.InferenceError) as e:
-            yield None, f"{name}: {e}"
+            yield None, f"{name}: {' '.join(str(e).split())}"
 
 
 def shape_of(value):
@@ -113,17 +131,18 @@ def resized(model, sizes):
     known = shape_inference.infer_shapes(model).graph
     shapes = {v.name: shape_of(v) for v in (*known.value_info, *known.input)}
     free_reshapes(graph, shapes)
-    old = shape_of(graph.input[0])
+    extents = list(zip(*(shape_of(i) for i in graph.input)))
     for axis, size in sizes.items():
-        if not isinstance(old[axis], int):
-            raise CannotChange(f"axis {axis} is symbolic already")
+        old = extents[axis][0] if axis < len(extents) else None
+        if not isinstance(old, int) or set(extents[axis]) != {old}:
+            raise CannotChange(f"axis {axis} of the inputs has no size that is constant and the same")
         for value in graph.input:
             dim = value.type.tensor_type.shape.dim[axis]
             dim.Clear()
             setattr(dim, "dim_value" if isinstance(size, int) else "dim_param", size)
         # A size of 1 broadcasts, so what depends on it need not change.
-        if old[axis] > 1:
-            stretch_constants(graph, axis, old[axis], size)
+        if old > 1:
+            stretch_constants(graph, axis, old, size)
     del graph.value_info[:]
     for value in graph.output:
         value.type.tensor_type.ClearField("shape")
@@ -162,7 +181,7 @@ def stretch_constants(graph, axis, old, size):
         shape[along] = -1
         ramp = lambda n: (first + step * np.arange(n).reshape(shape)).astype(value.dtype)
         if not np.array_equal(ramp(old), value):
-            raise CannotChange(f"the constant {tensor.name} has the size {old}, and nothing tells its elements for others")
+            raise CannotChange(f"nothing tells the elements of the constant {tensor.name} for another size")
         graph.initializer.remove(tensor)
         if isinstance(size, int):
             graph.initializer.append(numpy_helper.from_array(ramp(size), tensor.name))
@@ -182,15 +201,18 @@ def ramp_nodes(graph, name, axis, first, step, shape):
     length, first = f"{name}_length", constant("first", first)
     nodes = [helper.make_node("Shape", [graph.input[0].name], [length], start=axis, end=axis + 1)]
     if not step.any():
-        ones = [1] * shape.index(-1), [1] * (len(shape) - 1 - shape.index(-1))
-        parts = [constant("before", np.array(ones[0], "i8")), length, constant("after", np.array(ones[1], "i8"))]
-        nodes.append(helper.make_node("Concat", parts, [f"{name}_shape"], axis=0))
+        at = shape.index(-1)
+        before = constant("before", np.array(shape[:at], "i8"))
+        after = constant("after", np.array(shape[at + 1 :], "i8"))
+        nodes.append(helper.make_node("Concat", [before, length, after], [f"{name}_shape"], axis=0))
         nodes.append(helper.make_node("Expand", [first, f"{name}_shape"], [name]))
         return nodes
+    zero, one = constant("zero", np.int64(0)), constant("one", np.int64(1))
+    extents = constant("extents", np.array(shape, "i8"))
     nodes += [
         helper.make_node("Squeeze", [length], [f"{name}_n"]),
-        helper.make_node("Range", [constant("zero", np.int64(0)), f"{name}_n", constant("one", np.int64(1))], [f"{name}_range"]),
-        helper.make_node("Reshape", [f"{name}_range", constant("extents", np.array(shape, "i8"))], [f"{name}_column"]),
+        helper.make_node("Range", [zero, f"{name}_n", one], [f"{name}_range"]),
+        helper.make_node("Reshape", [f"{name}_range", extents], [f"{name}_column"]),
         helper.make_node("Mul", [f"{name}_column", constant("step", step)], [f"{name}_steps"]),
         helper.make_node("Add", [f"{name}_steps", first], [name]),
     ]
@@ -202,7 +224,8 @@ def inputs(model, folder):
     graph = onnx.load(model.path, load_external_data=False).graph
     weights = {t.name: t.dims for t in graph.initializer}
     # What selects rows of a weight may be any of its rows.
-    rows = {n.input[1]: weights[n.input[0]][0] for n in graph.node if n.op_type == "Gather" and n.input[0] in weights}
+    lookups = [n for n in graph.node if n.op_type == "Gather" and n.input[0] in weights]
+    rows = {n.input[1]: weights[n.input[0]][0] for n in lookups}
     files = []
     for number, port in enumerate(p for p in graph.input if p.name not in weights):
         shape = [d if isinstance(d, int) else model.dims.get(d, 1) for d in shape_of(port)]

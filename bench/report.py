@@ -65,51 +65,63 @@ class Report:
         self.notes.append(record["text"])
 
     def speed(self, r):
-        systems = list(r["ms"])
-        if not self.headed:
-            self.headed = True
-            head = "".join(f"{short(s):>10}" for s in systems)
-            print(f"\nmedian ms\n{'model':28}{'thr':>4}{head}{'/ best':>8}{'GFLOP/s':>9}  {'of the limit':14}{'differs':>8}")
-        times = "".join(f"{number(r['ms'][s]):>10}" for s in systems)
-        share, limit = (r["copy_share"], "copy") if "copy_share" in r else (r["fma_share"], "FMA")
-        limit = "-" if share is None else f"{share:.0%} {limit}"
-        gflops = number(r["gflops"])
         worst = max(r["differs"].values(), default=None)
         far = {system: value for system, value in r["differs"].items() if not value <= DIFFERS}
-        mark = "!" if far else " "
-        differs = "-" if worst is None else f"{worst:.0e}"
         for system, value in far.items():
-            self.notes.append(f"{r['model']}, {r['threads']} thread(s): the outputs differ from {system}'s by {value:.0e}")
-        print(f"{r['model']:28}{r['threads']:>4}{times}{ratio(r['ratio']):>8}{gflops:>9}  {limit:14}{differs:>8}{mark}", flush=True)
+            self.notes.append(f"{r['model']}, {r['threads']} thread(s): differs from {system} by {value:.0e}")
+        share, limit = (r["copy_share"], "copy") if "copy_share" in r else (r["fma_share"], "FMA")
+        columns = [(short(system), 10, number(ms)) for system, ms in r["ms"].items()]
+        columns.append(("/ best", 8, ratio(r["ratio"])))
+        if "level_ratio" in r:
+            columns.append(("v3 / own", 10, ratio(r["level_ratio"])))
+        if "base_ratio" in r:
+            columns.append(("/ base", 8, ratio(r["base_ratio"])))
+        columns += [
+            ("GFLOP/s", 9, number(r["gflops"])),
+            ("of limit", 10, "-" if share is None else f"{share:.0%} {limit}"),
+            ("differs", 9, "-" if worst is None else f"{worst:.0e}" + ("!" if far else " ")),
+        ]
+        if not self.headed:
+            self.headed = True
+            print(f"\n{'median ms':28}{'thr':>4}" + "".join(f"{name:>{width}}" for name, width, _ in columns))
+        row = "".join(f"{text:>{width}}" for _, width, text in columns)
+        print(f"{r['model']:28}{r['threads']:>4}{row}", flush=True)
 
-    def variant(self, r):
-        self.notes.append(f"{r['model']}, {r['threads']} thread(s): {r['relative']:.2f} of {r['of']}'s time {r['per']}")
-
-    def level(self, r):
-        self.notes.append(f"{r['model']}, {r['threads']} thread(s): {r['level']} takes {r['relative']:.2f} of native's time")
-
-    def cost(self, r):
-        self.costs.append(r)
+    def cost(self, record):
+        self.costs.append(record)
 
     def close(self):
         if self.costs:
-            print("\nwhat a model costs; one thread, page cache warm; `least` is what no program can do without")
-            print(f"{'':20}{'build':>8}{'JIT run':>8} |{'file, KiB':>10}{'- weights':>10} |{'cold, ms':>9}{'least':>8}{'beyond':>8} |{'peak, MiB':>10}{'least':>8}{'beyond':>8}")
-            print(f"{'model':20}{'s':>8}{'s':>8} |{'':>20} |{'':>25} |")
-        for r in self.costs:
-            beyond = r["cold_ms"] - r["least_ms"]
-            mib = 1 << 20
-            print(
-                f"{r['model']:20}{r['build_s']:8.2f}{r['jit_run_s']:8.2f} |{r['file_bytes'] / 1024:10.0f}"
-                f"{(r['file_bytes'] - r['weight_bytes']) / 1024:10.0f} |{r['cold_ms']:9.2f}{r['least_ms']:8.2f}{beyond:8.2f} |"
-                f"{r['peak_bytes'] / mib:10.1f}{r['least_bytes'] / mib:8.1f}{(r['peak_bytes'] - r['least_bytes']) / mib:8.1f}"
-            )
+            print("\ncosts: one thread, page cache warm; `least` is what no program can do without")
+        for number, r in enumerate(self.costs):
+            columns = cost_columns(r)
+            if number == 0:
+                print(f"{'':20}" + "".join(f"{name:>{width}}" for name, width, _ in columns))
+            row = "".join(f"{value:{width}.{2 if width < 9 else 0}f}" for _, width, value in columns)
+            print(f"{r['model']:20}{row}")
         if self.notes:
             print()
         for note in self.notes:
             print(note)
         if self.file:
             self.file.close()
+
+
+def cost_columns(r):
+    """(name, width, value); wide columns have whole numbers."""
+    kib, mib = 1 << 10, 1 << 20
+    return [
+        ("build s", 8, r["build_s"]),
+        ("JIT s", 7, r["jit_run_s"]),
+        ("file KiB", 11, r["file_bytes"] / kib),
+        ("- weights", 10, (r["file_bytes"] - r["weight_bytes"]) / kib),
+        (" cold ms", 8, r["cold_ms"]),
+        ("least", 8, r["least_ms"]),
+        ("beyond", 8, r["cold_ms"] - r["least_ms"]),
+        ("MiB", 8, r["peak_bytes"] / mib),
+        ("least", 8, r["least_bytes"] / mib),
+        ("beyond", 8, (r["peak_bytes"] - r["least_bytes"]) / mib),
+    ]
 
 
 def short(system):

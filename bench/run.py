@@ -10,9 +10,10 @@ README.md beside this file says what is measured and how to read it.
 import argparse
 import os
 import statistics
-import sys
 import tempfile
 import time
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import environment
@@ -36,7 +37,7 @@ def arguments():
     p.add_argument("--dim", action="append", default=[], metavar="NAME=N", help="size of a symbolic dimension (else 1)")
     p.add_argument("--json", type=Path, metavar="FILE", help="also writes all figures there, one JSON object a line")
     p.add_argument("--burin", type=Path, help="the program `burin` (default: built from this tree)")
-    p.add_argument("--cache", type=Path, default=BENCH / ".cache", help="what is set up lies there (default bench/.cache)")
+    p.add_argument("--cache", type=Path, default=BENCH / ".cache", help="for what is set up (default bench/.cache)")
     p.add_argument("--setup", action="store_true", help="only sets up")
     a = p.parse_args()
     a.threads = [int(n) for n in a.threads.split(",")]
@@ -54,10 +55,22 @@ def arguments():
     return a
 
 
+@dataclass
+class Prepared:
+    """A model with all that its measurement needs."""
+
+    model: object
+    inputs: list
+    outputs: list
+    flops: int
+    built: dict
+    """Burin's shared libraries, by the names of their columns."""
+
+
 class Bench:
     """Everything that is set up, and what measures one model with it."""
 
-    def __init__(self, a, folder, report):
+    def __init__(self, a, report):
         from systems import Compiler, Probe
 
         programs = environment.build_peers(a.cache)
@@ -67,47 +80,54 @@ class Bench:
             "openvino": environment.library("openvino", "libs/libopenvino_c.so*"),
         }
         self.compiler = None if a.without_burin else Compiler(a.burin or environment.build_burin())
-        self.a, self.folder, self.report = a, folder, report
-        self.speeds = {}
+        self.a, self.report = a, report
 
-    def measure(self, model, peers):
-        """A model's speed with each number of threads, and what it costs."""
+    def prepare(self, model, folder):
         import models
 
-        files, outputs = models.inputs(model, self.folder)
+        folder = folder / model.name
+        folder.mkdir(parents=True)
+        inputs, outputs = models.inputs(model, folder)
         built, flops = {}, None
         if self.compiler:
-            levels = ["native", LEVEL] if self.a.levels else ["native"]
-            for level in levels:
-                name = "burin" if level == "native" else "burin v3"
-                built[name] = self.folder / f"model-{level}.so"
+            for name, level in [("burin", "native"), ("burin v3", LEVEL)][: 1 + self.a.levels]:
+                built[name] = folder / f"{level}.so"
                 self.compiler.build(model, built[name], "sharedlib", level)
             flops = self.compiler.flops(model)
+        return Prepared(model, inputs, outputs, flops, built)
+
+    def measure(self, this, peers, folder, base=None):
+        """A model's speed with each number of threads, and what it costs; a variant's beside its base."""
+        model = this.model
         for threads in self.a.threads:
-            running = self.start(model, threads, built, peers, files, outputs)
+            running = {}
+            wanted = [(name, "burin", path, this) for name, path in this.built.items()]
+            wanted += [(name, name, model.path, this) for name in peers]
+            if base and base.built:
+                wanted.append(("base", "burin", base.built["burin"], base))
             try:
-                speed = self.speed(model, threads, running, len(outputs), flops)
-                if "burin" in running and threads == 1 and not model.variant_of:
-                    self.cost(model, files, running["burin"].ready, speed["ms"]["burin"])
+                for name, system, path, what in wanted:
+                    self.start(running, name, system, path, what, threads)
+                speed = self.speed(this, threads, running, folder, base)
+                if "burin" in running and threads == 1 and not (base or model.synthetic):
+                    self.cost(this, folder, running["burin"].ready, speed["ms"]["burin"])
             finally:
                 for system in running.values():
                     system.close()
 
-    def start(self, model, threads, built, peers, files, outputs):
+    def start(self, running, name, system, path, what, threads):
         from systems import Failed, Peer
 
-        running = {}
-        for name in [*built, *peers]:
-            system, path = ("burin", built[name]) if name in built else (name, model.path)
-            try:
-                running[name] = Peer(self.peer, system, path, threads, self.libraries.get(system), files, outputs)
-            except Failed as e:
-                self.note(f"{model.name}, {threads} thread(s): {e}")
-        return running
+        try:
+            library = self.libraries.get(system)
+            running[name] = Peer(self.peer, system, path, threads, library, what.inputs, what.outputs)
+        except Failed as e:
+            self.note(f"{what.model.name}, {threads} thread(s): {e}")
 
-    def speed(self, model, threads, running, outputs, flops):
+    def speed(self, this, threads, running, folder, base):
         """Rounds in which each system has its turn, so that what disturbs the machine disturbs all."""
-        differs = self.differences(running, outputs)
+        model = this.model
+        differs = self.differences(this, running, folder)
         times = {name: [] for name in running}
         fma, copy = [], []
         for _ in range(self.a.rounds):
@@ -121,7 +141,7 @@ class Bench:
         ms = {name: statistics.median(t) for name, t in times.items()}
 
         burin, best = ms.get("burin"), min((ms[p] for p in self.a.peers if p in ms), default=None)
-        gflops = flops / burin / 1e6 if burin else None
+        gflops = this.flops / burin / 1e6 if burin else None
         fma = statistics.median(fma)
         columns = ["burin", *(["burin v3"] if self.a.levels else []), *self.a.peers]
         record = {
@@ -130,7 +150,7 @@ class Bench:
             "threads": threads,
             "ms": {name: ms.get(name) for name in columns},
             "ratio": burin / best if burin and best else None,
-            "flops": flops,
+            "flops": this.flops,
             "gflops": gflops,
             "fma_gflops": fma,
             "fma_share": gflops / fma if gflops else None,
@@ -139,38 +159,30 @@ class Bench:
         if copy:
             record["copy"] = {way: statistics.median(c[way] for c in copy) for way in copy[0]}
             record["copy_share"] = model.copied_bytes / burin / 1e6 / record["copy"]["gbs"] if burin else None
+        if self.a.levels:
+            record["level_ratio"] = ms["burin v3"] / burin if burin and "burin v3" in ms else None
+        if self.a.twins:
+            # Of a symbolic size the work is the same, however it is counted.
+            work = this.flops / base.flops if base and base.built and not model.dims else 1
+            record["base_ratio"] = burin / ms["base"] / work if burin and "base" in ms else None
         self.report.add(record)
-        self.speeds[model.name, threads] = record
-        if burin:
-            self.compare(model, threads, ms, flops)
         return record
 
-    def differences(self, running, outputs):
+    def differences(self, this, running, folder):
         """How far each system's outputs are from the first one's."""
         from systems import difference
 
-        values = {name: system.outputs(outputs, self.folder) for name, system in running.items()}
+        count = len(this.outputs)
+        values = {name: s.outputs(count, folder) for name, s in running.items() if name != "base"}
         first = next(iter(values), None)
         return {name: difference(v, values[first]) for name, v in values.items() if name != first}
 
-    def compare(self, model, threads, ms, flops):
-        """The time beside that of the model that this one is a variant of, and of the other level."""
-        facts = {"model": model.name, "threads": threads}
-        base = self.speeds.get((model.variant_of, threads))
-        if base and base["ms"]["burin"]:
-            per = "at the same size" if model.dims else "per FLOP"
-            work = 1 if model.dims else flops / base["flops"]
-            relative = ms["burin"] / base["ms"]["burin"] / work
-            self.report.add({"kind": "variant", **facts, "of": model.variant_of, "per": per, "relative": relative})
-        if "burin v3" in ms:
-            self.report.add({"kind": "level", **facts, "level": LEVEL, "relative": ms["burin v3"] / ms["burin"]})
-
-    def cost(self, model, files, ready, steady_ms):
+    def cost(self, this, folder, ready, steady_ms):
         """Building, starting, and the room that it takes."""
         from systems import Failed
 
-        executable = self.folder / "executable"
-        inputs = [part for name, file in files for part in ("--input", f"{name}={file}")]
+        model, executable = this.model, folder / "executable"
+        inputs = [part for name, file in this.inputs for part in ("--input", f"{name}={file}")]
         try:
             builds = [self.compiler.build(model, executable, "exe", "native") for _ in range(1 if self.a.quick else 3)]
             cold, peak = self.probe.launch(self.a.launches, executable, *inputs)
@@ -209,34 +221,39 @@ def main():
     from report import Report, machine
     from systems import Failed
 
-    with tempfile.TemporaryDirectory() as folder:
-        folder = Path(folder)
-        report = Report(a.json)
-        bench = Bench(a, folder, report)
-        if a.setup:
-            return
-        report.add(machine())
-        print(f"medians of {a.rounds} rounds of {a.seconds:g} s each", flush=True)
-        todo = [models.named(path, folder, a.dims) for path in a.models]
-        if a.made:
-            todo += models.made(folder)
-        for model in todo:
-            rows = [(model, a.peers)]
-            if a.twins:
-                for variant, reason in models.variants(model, folder):
-                    # One peer, to see that the outputs are right.
-                    rows += [(variant, a.peers[:1])] if variant else []
-                    if reason:
-                        bench.note(f"no variant {reason}")
-            for row, peers in rows:
+    report = Report(a.json)
+    bench = Bench(a, report)
+    if a.setup:
+        return
+    report.add(machine())
+    print(f"medians of {a.rounds} rounds of {a.seconds:g} s each", flush=True)
+    todo = [partial(models.named, path, dims=a.dims) for path in a.models]
+    if a.made:
+        todo += models.MADE
+    for make in todo:
+        # What a model takes, a gigabyte perhaps, goes before the next one comes.
+        with tempfile.TemporaryDirectory() as folder:
+            folder = Path(folder)
+            model = make(folder=folder)
+            try:
+                base = bench.prepare(model, folder)
+                bench.measure(base, a.peers, folder)
+            except Failed as e:
+                bench.note(f"{model.name}: {e}")
+                continue
+            if not a.twins or model.synthetic:
+                continue
+            for variant, reason in models.variants(model, folder):
+                if reason:
+                    bench.note(f"no variant {reason}")
+                    continue
                 try:
-                    bench.measure(row, peers)
+                    # One peer, to see that the outputs are right.
+                    bench.measure(bench.prepare(variant, folder), a.peers[:1], folder, base)
                 except Failed as e:
-                    bench.note(f"{row.name}: {e}")
-                if row.variant_of:
-                    row.path.unlink()
-        report.close()
+                    bench.note(f"{variant.name}: {e}")
+    report.close()
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -1,7 +1,7 @@
 //! The whole compiler on one page: every pass in its order.
 
 use crate::graph::{self, Fuel, Pass};
-use crate::loops::{legalise, math};
+use crate::loops::{interleave, legalise, math};
 use crate::lower::schedule::Machine;
 use crate::lower::steps::{self, Report};
 use crate::program::Program;
@@ -33,8 +33,11 @@ pub struct KernelPass {
 
 /// The passes from a scheduled kernel to one that every target has instructions for: 16-bit floats
 /// become storage first, since functions are only expanded for wider ones.
-pub const KERNEL_PASSES: &[KernelPass] =
-    &[KernelPass { name: "legalise", run: legalise::run }, KernelPass { name: "math", run: math::run }];
+pub const KERNEL_PASSES: &[KernelPass] = &[
+    KernelPass { name: "legalise", run: legalise::run },
+    KernelPass { name: "math", run: math::run },
+    KernelPass { name: "interleave", run: interleave::run },
+];
 
 /// Runs the passes over a graph as far as the fuel goes; `after` sees it after each one.
 pub fn optimise(

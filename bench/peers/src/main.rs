@@ -53,7 +53,8 @@ fn main() -> ExitCode {
 fn serve(mut lines: Lines<StdinLock<'static>>) -> Result<()> {
     let Some(first) = lines.next() else { return Ok(()) };
     let job: Job = serde_json::from_str(&first?)?;
-    let read = |(name, path): &(String, PathBuf)| Ok(Input { name: name.clone(), tensor: files::read(path, name)? });
+    let read =
+        |(name, path): &(String, PathBuf)| Ok(Input { name: name.clone(), tensor: files::read(path, name)? });
     let inputs: Vec<Input> = job.inputs.iter().map(read).collect::<Result<_>>()?;
     let start = Instant::now();
     let mut system = systems::load(&job, inputs)?;

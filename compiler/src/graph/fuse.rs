@@ -10,7 +10,7 @@
 //! What always holds: a value under a reduction that reads it more than once, or a second sum of
 //! products in one kernel, is stored; a view's operand is stored.
 
-use super::layout::Orders;
+use super::layout::{self, Orders};
 use crate::lower::nest::{children, visit};
 use burin_ir::graph::infer::{Arg, Cx};
 use burin_ir::graph::{Def, Graph, Node, Value};
@@ -170,6 +170,13 @@ fn decide(
         let once = same_count(graph, v, by.reads.get(&u.operand));
         let target = ends_in.get(&u.by).copied();
         if own.renames {
+            let copied = || {
+                let (node, source) = (graph.producer(u.by)?.0, graph.producer(v)?.0);
+                Some(layout::wants_columns(graph, node, u.operand, source))
+            };
+            if by.contracts && copied().unwrap_or(false) {
+                return Err("a product reads it along its columns, which lie side by side in a copy");
+            }
             passes_on &= once && target.is_some_and(|(e, _)| end.is_none_or(|x| x == e));
             end = target.map(|(e, _)| e).or(end);
             reduced |= target.is_some_and(|(_, r)| r) || by.reduces;

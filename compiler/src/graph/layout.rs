@@ -157,3 +157,33 @@ fn keeps_positions(e: &Element, operand: usize) -> bool {
     });
     keeps
 }
+
+/// Whether a sum of products reads an operand along its columns (the result's last axis) and for
+/// enough rows that a copy of the operand pays in which its columns lie side by side, `source` being
+/// what renames the operand's elements.
+pub fn wants_columns(graph: &Graph, node: Node, operand: usize, source: Node) -> bool {
+    const ROWS: i64 = 8;
+    let Ok(product) = definition(graph, node, 0) else { return false };
+    let Some((a, b)) = factors(&product.body) else { return false };
+    let [Some(a), Some(b)] = [first_load(&a), first_load(&b)] else { return false };
+    let load = |t: &Term| match t.kind() {
+        TermKind::Load { input, index } => Some((*input, index.clone())),
+        _ => None,
+    };
+    let both = [load(&a), load(&b)];
+    let Some((_, index)) = both.iter().flatten().find(|(input, _)| *input == operand) else { return false };
+    let other = both.iter().flatten().find(|(input, _)| *input != operand);
+    let Some(column) = product.axes.last() else { return false };
+    let mentions = |index: &[Expr], s: Symbol| index.iter().any(|e| e.mentions(s));
+    let is_columns = mentions(index, *column) && other.is_some_and(|(_, i)| !mentions(i, *column));
+    let shape = graph.tensor_type(graph.nodes[node].outputs[0]).map_or(&[][..], |t| &t.shape);
+    let rows = product.axes.iter().zip(shape).filter(|(s, _)| *s != column && !mentions(index, **s));
+    let rows: i64 = rows.map(|(_, n)| crate::memory::typical(n)).fold(1, i64::saturating_mul);
+    if !is_columns || rows < ROWS {
+        return false;
+    }
+    let Ok(renaming) = definition(graph, source, 0) else { return false };
+    let TermKind::Load { index: from, .. } = renaming.body.kind() else { return false };
+    let at = |s: Symbol| renaming.axes.iter().position(|a| *a == s).and_then(|d| index.get(d).cloned());
+    from.last().is_some_and(|e| !e.substitute(&at).mentions(*column)) && mentions(from, renaming.axes[renaming.axes.len() - 1])
+}

@@ -7,6 +7,7 @@
 #[cfg(test)]
 mod columns;
 pub mod formula;
+pub mod interleave;
 pub mod legalise;
 pub mod math;
 pub mod rewrite;

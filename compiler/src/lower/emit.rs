@@ -11,13 +11,17 @@ mod index;
 mod outer;
 mod reduce;
 
-use super::nest::{Bounds, Nest, free_symbols};
+use super::nest::{Bounds, Nest, children, free_symbols};
 use super::schedule::Schedule;
 use burin_ir::loops::{Block, BufferDecl, Kernel, Loop, LoopKind, Op, Stmt, Val, ValType, Yield};
 use burin_ir::scalar::to_bits;
 use burin_ir::{DType, Expr, Range, ScalarOp, Symbol, Term, TermKind};
 use std::collections::{BTreeSet, HashMap};
 use std::rc::Rc;
+
+/// Points for which what follows reductions is computed together: so many chains of arithmetic keep
+/// a core busy (two results a cycle, each four cycles later).
+const AT_ONCE: usize = 8;
 
 /// A point of the tile: what each symbol stands for, and the symbol along which it is a vector.
 #[derive(Clone, Debug)]
@@ -122,13 +126,20 @@ impl Emitter<'_> {
         let outer_pin = std::mem::replace(&mut self.pinned, pin);
         let nest = self.nest;
         for store in &nest.stores {
-            let values = self.terms(&store.value, positions);
-            for (p, value) in positions.iter().zip(values) {
-                let (index, stride) = self.along(&store.index, p);
-                let lanes = p.vector.map_or(1, |(_, l)| l);
-                let value = self.widen(value, lanes);
-                let buffer = self.buffers[store.buffer];
-                self.push(Stmt::Store { buffer, index, stride: stride.unwrap_or(Expr::ONE), value });
+            // Reductions are loops that all points share; what is made of their results follows for some
+            // of them at a time, so that few values are held and none is waited for.
+            for reduction in outer_reductions(&store.value) {
+                self.terms(&reduction, positions);
+            }
+            for some in positions.chunks(AT_ONCE) {
+                let values = self.terms(&store.value, some);
+                for (p, value) in some.iter().zip(values) {
+                    let (index, stride) = self.along(&store.index, p);
+                    let lanes = p.vector.map_or(1, |(_, l)| l);
+                    let value = self.widen(value, lanes);
+                    let buffer = self.buffers[store.buffer];
+                    self.push(Stmt::Store { buffer, index, stride: stride.unwrap_or(Expr::ONE), value });
+                }
             }
         }
         self.pinned = outer_pin;
@@ -386,6 +397,15 @@ impl Emitter<'_> {
         let results = carries.iter().map(|c| c.result).collect();
         self.push(Stmt::For(Loop { var, extent: count.clone(), kind: LoopKind::Serial, carries, body }));
         results
+    }
+}
+
+/// The reductions in a term that always run and that no other one holds.
+fn outer_reductions(t: &Term) -> Vec<Term> {
+    match t.kind() {
+        TermKind::Reduce { .. } => vec![t.clone()],
+        TermKind::If { .. } | TermKind::Bind { .. } => Vec::new(),
+        _ => children(t).into_iter().flat_map(outer_reductions).collect(),
     }
 }
 

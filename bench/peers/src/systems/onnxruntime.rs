@@ -35,17 +35,26 @@ impl OnnxRuntime {
         let api = api.ok_or("ONNX Runtime does not have this version of its API")?;
         let check = |status| check(api, status);
 
-        let (mut env, mut options, mut session, mut memory) = (null_mut(), null_mut(), null_mut(), null_mut());
+        let (mut env, mut options, mut session, mut memory) =
+            (null_mut(), null_mut(), null_mut(), null_mut());
         let model = CString::new(job.model.as_os_str().as_bytes())?;
         // SAFETY: plain calls of the API, with live pointers; what they make lives as long as the program.
         unsafe {
-            check((api.CreateEnv)(ort_sys::OrtLoggingLevel::ORT_LOGGING_LEVEL_ERROR, c"bench".as_ptr(), &mut env))?;
+            check((api.CreateEnv)(
+                ort_sys::OrtLoggingLevel::ORT_LOGGING_LEVEL_ERROR,
+                c"bench".as_ptr(),
+                &mut env,
+            ))?;
             check((api.CreateSessionOptions)(&mut options))?;
             check((api.SetIntraOpNumThreads)(options, job.threads as i32))?;
             check((api.SetInterOpNumThreads)(options, 1))?;
-            check((api.SetSessionGraphOptimizationLevel)(options, ort_sys::GraphOptimizationLevel::ORT_ENABLE_ALL))?;
+            check((api.SetSessionGraphOptimizationLevel)(
+                options,
+                ort_sys::GraphOptimizationLevel::ORT_ENABLE_ALL,
+            ))?;
             check((api.CreateSession)(env, model.as_ptr(), options, &mut session))?;
-            let (arena, default) = (ort_sys::OrtAllocatorType::OrtArenaAllocator, ort_sys::OrtMemType::OrtMemTypeDefault);
+            let (arena, default) =
+                (ort_sys::OrtAllocatorType::OrtArenaAllocator, ort_sys::OrtMemType::OrtMemTypeDefault);
             check((api.CreateCpuMemoryInfo)(arena, default, &mut memory))?;
         }
 
@@ -121,7 +130,11 @@ impl System for OnnxRuntime {
             let dtype = DType::from_abi(ty as u32).ok_or("an output of this type is not known")?;
             let shape: Vec<usize> = shape.iter().map(|d| *d as usize).collect();
             let bytes = shape.iter().product::<usize>() * dtype.bytes();
-            Ok(Tensor::from_bytes(dtype, &shape, std::slice::from_raw_parts(data.cast_const().cast(), bytes))?)
+            Ok(Tensor::from_bytes(
+                dtype,
+                &shape,
+                std::slice::from_raw_parts(data.cast_const().cast(), bytes),
+            )?)
         }
     }
 }

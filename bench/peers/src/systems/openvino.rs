@@ -92,7 +92,19 @@ impl OpenVino {
             api.check((api.core_create)(&mut core))?;
             let count = 2 * properties.len();
             let device = c"CPU".as_ptr();
-            api.check((api.compile)(core, model.as_ptr(), device, count, &mut compiled, k0, v0, k1, v1, k2, v2))?;
+            api.check((api.compile)(
+                core,
+                model.as_ptr(),
+                device,
+                count,
+                &mut compiled,
+                k0,
+                v0,
+                k1,
+                v1,
+                k2,
+                v2,
+            ))?;
             api.check((api.create_request)(compiled, &mut request))?;
         }
         for Input { name, tensor } in &inputs {
@@ -125,7 +137,11 @@ impl System for OpenVino {
             self.api.check((self.api.tensor_shape)(tensor, &mut shape))?;
             self.api.check((self.api.tensor_type)(tensor, &mut ty))?;
             self.api.check((self.api.tensor_data)(tensor, &mut data))?;
-            let dims = if shape.rank == 0 { &[] } else { std::slice::from_raw_parts(shape.dims, shape.rank as usize) };
+            let dims = if shape.rank == 0 {
+                &[]
+            } else {
+                std::slice::from_raw_parts(shape.dims, shape.rank as usize)
+            };
             let dims: Vec<usize> = dims.iter().map(|d| *d as usize).collect();
             let dtype = TYPES.into_iter().find(|t| t.1 == ty).ok_or("an output of this type is not known")?.0;
             let bytes = dims.iter().product::<usize>() * dtype.bytes();
@@ -137,14 +153,8 @@ impl System for OpenVino {
 }
 
 /// The numbers of `ov_element_type_e`.
-const TYPES: [(DType, c_int); 6] = [
-    (DType::Bool, 1),
-    (DType::F32, 4),
-    (DType::F64, 5),
-    (DType::I32, 9),
-    (DType::I64, 10),
-    (DType::U8, 16),
-];
+const TYPES: [(DType, c_int); 6] =
+    [(DType::Bool, 1), (DType::F32, 4), (DType::F64, 5), (DType::I32, 9), (DType::I64, 10), (DType::U8, 16)];
 
 fn element_type(dtype: DType) -> Result<c_int> {
     let found = TYPES.into_iter().find(|t| t.0 == dtype);

@@ -2,11 +2,11 @@
 
 use super::System;
 use crate::{Input, Job, Result};
-use burin_runtime::Tensor as Plain;
 use burin_runtime::DType;
+use burin_runtime::Tensor as Plain;
 use rten::{Model, ModelOptions, NodeId, RunOptions, ThreadPool, Value, ValueView};
-use rten_tensor::prelude::*;
 use rten_tensor::Tensor;
+use rten_tensor::prelude::*;
 use std::sync::Arc;
 
 pub(super) struct Rten {
@@ -38,8 +38,8 @@ impl System for Rten {
 
     fn output(&mut self, number: usize) -> Result<Plain> {
         Ok(match self.results.get(number) {
-            Some(Value::FloatTensor(t)) => Plain::new(&t.shape(), &t.to_vec())?,
-            Some(Value::Int32Tensor(t)) => Plain::new(&t.shape(), &t.to_vec())?,
+            Some(Value::FloatTensor(t)) => Plain::new(t.shape(), &t.to_vec())?,
+            Some(Value::Int32Tensor(t)) => Plain::new(t.shape(), &t.to_vec())?,
             _ => return Err("an output of this type is not known".into()),
         })
     }

@@ -18,7 +18,8 @@ impl Tract {
         if job.threads > 1 {
             set_default_executor(Executor::multithread(job.threads));
         }
-        let inputs: TVec<TValue> = inputs.iter().map(|i| Ok(tensor(&i.tensor)?.into())).collect::<Result<_>>()?;
+        let inputs: TVec<TValue> =
+            inputs.iter().map(|i| Ok(tensor(&i.tensor)?.into())).collect::<Result<_>>()?;
         let mut model = tract_onnx::onnx().model_for_path(&job.model)?;
         for (i, t) in inputs.iter().enumerate() {
             model.set_input_fact(i, InferenceFact::dt_shape(t.datum_type(), t.shape()))?;

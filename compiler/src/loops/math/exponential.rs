@@ -27,15 +27,18 @@ fn reduce<'f>(x: V<'f>, format: &Format) -> Reduced<'f> {
 /// `e^x` times `2^scale`, for a scale of 0 or -1.
 ///
 /// The power of two is applied in two halves, each a normal number, so that results overflow to
-/// infinity and underflow through the denormals to zero, rounded once.
+/// infinity and underflow through the denormals to zero, rounded once. What is beyond them is zero
+/// without such a product, which processors take long for (a masked softmax is full of them).
 pub(super) fn exp_scaled(x: V<'_>, scale: i64) -> V<'_> {
     let format = Format::of(x);
-    let Reduced { sum, tail } = reduce(x.at_most(format.exp_top).at_least(format.exp_bottom), &format);
+    let gone = x.lt(format.exp_bottom);
+    let zero = x.number(0.0);
+    let Reduced { sum, tail } = reduce(gone.select(zero, x.at_most(format.exp_top)), &format);
     let exponent = sum + (2 * format.bias + scale - format.magic_bits());
     let half = exponent >> 1_i64;
     let low = (half << format.mantissa).to_float();
     let high = ((exponent - half) << format.mantissa).to_float();
-    ((tail + 1.0) * low) * high
+    gone.select(zero, ((tail + 1.0) * low) * high)
 }
 
 /// `e^x`.

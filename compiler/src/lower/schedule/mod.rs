@@ -158,17 +158,17 @@ fn is_made_of(nest: &Nest, wide: &Wide) -> bool {
     fits
 }
 
-/// Whether every load along the vector axis is of whole vectors, of every other element of them, or
-/// of the same element; without such an axis, along the innermost variables of reductions.
+/// Whether every load along the vector axis is of whole vectors, of elements a constant distance apart,
+/// or of the same element; without such an axis, along the innermost variables of reductions.
 fn loads_whole_vectors(nest: &Nest, schedule: &Schedule) -> bool {
     let mut whole = true;
-    // Every other element is picked out of two vectors of up to 256 bits.
-    let most = if schedule.lanes > 8 { 1 } else { 2 };
+    // Every other element is picked out of two vectors, but not of 512 bits.
+    let fits = |step: i64| step != 2 || schedule.lanes <= 8;
     let mut check = |t: &Term, along: Symbol| {
         visit(t, &mut |t| {
             if let TermKind::Load { index, .. } = t.kind() {
                 let step = step_along(&index[0], along).and_then(|a| a.as_const());
-                whole &= step.is_some_and(|a| (0..=most).contains(&a));
+                whole &= step.is_some_and(fits);
             }
         });
     };

@@ -71,6 +71,7 @@ fn chain(steps: usize, weight: &[f32]) -> Program {
             name: "w".into(),
             constant: Constant::Data(Tensor::new(&[weight.len()], weight)),
             offset: 64,
+            packing: None,
         }],
         weight_bytes: 64 + 4 * weight.len() as u64,
         kernels: vec![add()],

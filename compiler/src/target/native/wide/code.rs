@@ -5,7 +5,7 @@
 //! that no edge runs from a block with several successors to one with several predecessors.
 
 use super::Level;
-use regalloc2::{Operand, OperandKind, PReg, PRegSet, RegClass, VReg};
+use regalloc2::{Operand, OperandConstraint, OperandKind, OperandPos, PReg, PRegSet, RegClass, VReg};
 
 /// How much of a vector register a value takes; its elements are of 32 bits: floats, integers, or
 /// masks that are all ones or all zeros.
@@ -22,6 +22,16 @@ pub enum Width {
 }
 
 impl Width {
+    /// The number of lanes.
+    pub fn lanes(self) -> u16 {
+        match self {
+            Width::Scalar => 1,
+            Width::Xmm => 4,
+            Width::Ymm => 8,
+            Width::Zmm => 16,
+        }
+    }
+
     /// The width of a value of so many lanes.
     pub fn of(lanes: u16) -> Option<Width> {
         match lanes {
@@ -172,6 +182,26 @@ pub enum Inst {
         width: Width,
         at: Address,
     },
+    /// Lane `l` from `base` plus element `l` of `places` (32-bit integers that count elements).
+    Gather {
+        to: VReg,
+        /// Overwritten.
+        mask: VReg,
+        width: Width,
+        base: VReg,
+        places: VReg,
+    },
+    /// `lane * step`, in 32-bit integers.
+    Ramp {
+        to: VReg,
+        width: Width,
+        step: i32,
+    },
+    /// The address itself.
+    Place {
+        to: VReg,
+        at: Address,
+    },
     /// One element of memory in all lanes.
     Broadcast {
         to: VReg,
@@ -186,6 +216,12 @@ pub enum Inst {
     /// The nearest float.
     FromInt {
         to: VReg,
+        v: VReg,
+    },
+    /// The same value under another name: what becomes of it does not bear on where the first lies.
+    Copy {
+        to: VReg,
+        width: Width,
         v: VReg,
     },
     /// The first lane in all lanes.
@@ -268,8 +304,16 @@ impl Inst {
             Inst::Enter { to } => {
                 out.extend(to.iter().zip(PARAMETERS).map(|(r, p)| Operand::reg_fixed_def(*r, general(p))));
             }
-            Inst::Imm { to, .. } | Inst::Constant { to, .. } => out.push(made(*to)),
+            Inst::Imm { to, .. } | Inst::Constant { to, .. } | Inst::Ramp { to, .. } => out.push(made(*to)),
+            // The instruction wants three different registers.
+            Inst::Gather { to, mask, base, places, .. } => {
+                let apart = |v: VReg| {
+                    Operand::new(v, OperandConstraint::Reg, OperandKind::Def, OperandPos::Early)
+                };
+                out.extend([used(*base), used(*places), apart(*mask), apart(*to)]);
+            }
             Inst::Word { to, at }
+            | Inst::Place { to, at }
             | Inst::Load { to, at, .. }
             | Inst::LoadPairs { to, at, .. }
             | Inst::Broadcast { to, at, .. } => {
@@ -284,7 +328,7 @@ impl Inst {
                 out.extend([used(*a), used(*b), made(*to)]);
             }
             Inst::AddImm { to, a, .. } | Inst::MulImm { to, a, .. } => out.extend([used(*a), made(*to)]),
-            Inst::Splat { to, v, .. } | Inst::FromInt { to, v } | Inst::Unary { to, v, .. } => {
+            Inst::Copy { to, v, .. } | Inst::Splat { to, v, .. } | Inst::FromInt { to, v } | Inst::Unary { to, v, .. } => {
                 out.extend([used(*v), made(*to)])
             }
             Inst::ShiftLeft { to, a, .. } | Inst::ShiftRight { to, a, .. } => {

@@ -58,8 +58,8 @@ struct Bytes {
     starts: Vec<usize>,
     /// Where a 32-bit distance to a block is to be written.
     jumps: Vec<(usize, Label)>,
-    /// Where a 32-bit distance to a constant is to be written, and its bits.
-    constants: Vec<(usize, u32)>,
+    /// Where a 32-bit distance to a constant is to be written, and its words.
+    constants: Vec<(usize, Vec<u32>)>,
     saved: Vec<usize>,
     /// Bytes for spilled values.
     stack: i32,
@@ -148,10 +148,11 @@ impl Bytes {
     fn pool(&mut self) {
         self.bytes.resize(self.bytes.len().next_multiple_of(64), 0xcc);
         let mut places = HashMap::new();
-        for (at, bits) in std::mem::take(&mut self.constants) {
-            let place = *places.entry(bits).or_insert_with(|| {
-                self.bytes.extend(bits.to_le_bytes());
-                self.bytes.len() - 4
+        for (at, words) in std::mem::take(&mut self.constants) {
+            let place = *places.entry(words).or_insert_with_key(|words| {
+                let place = self.bytes.len();
+                self.bytes.extend(words.iter().flat_map(|w| w.to_le_bytes()));
+                place
             });
             let distance = place as i32 - (at as i32 + 4);
             self.bytes[at..at + 4].copy_from_slice(&distance.to_le_bytes());
@@ -204,6 +205,7 @@ impl Bytes {
             }
             Inst::Return => self.leave(),
             Inst::Imm { .. }
+            | Inst::Place { .. }
             | Inst::Word { .. }
             | Inst::Add { .. }
             | Inst::AddImm { .. }
@@ -230,6 +232,10 @@ impl Bytes {
             Inst::Word { at, .. } => {
                 let at = r.memory(at);
                 self.put(Instruction::with2(Op::Mov_r64_rm64, r.general(), at))
+            }
+            Inst::Place { at, .. } => {
+                let at = r.memory(at);
+                self.put(Instruction::with2(Op::Lea_r64_m, r.general(), at))
             }
             Inst::Add { .. } => {
                 let at = memory(r.general(), r.general(), 1, 0);

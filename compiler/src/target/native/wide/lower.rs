@@ -7,7 +7,7 @@
 
 use super::Level;
 use super::address::Indices;
-use super::code::{Code, Cond, Inst, Label, UnaryOp, VecOp, Width};
+use super::code::{Address, Code, Cond, Inst, Label, UnaryOp, VecOp, Width};
 use crate::target::native::kernel::{has_scratch, parallel_loop};
 use burin_ir::expr::{Expr, Range};
 use burin_ir::loops::{Block, Kernel, Loop, Op, Stmt, Val, ValType, Yield};
@@ -153,7 +153,8 @@ impl Lower<'_> {
                     Some(1) => Inst::Load { to, width, at },
                     Some(0) => Inst::Broadcast { to, width, at },
                     Some(2) if width != Width::Zmm => Inst::LoadPairs { to, width, at },
-                    _ => return Err("a load with a stride".to_owned()),
+                    Some(step) => return self.gather(to, width, at, step),
+                    None => return Err("a load with a stride that varies".to_owned()),
                 }
             }
             Op::Scalar(op, args) => return self.scalar(*op, args, width),
@@ -164,8 +165,21 @@ impl Lower<'_> {
         Ok(to)
     }
 
+    /// Elements that lie `step` apart.
+    fn gather(&mut self, to: VReg, width: Width, at: Address, step: i64) -> Result<VReg, Declined> {
+        // Places count bytes in 32 bits.
+        let step = i32::try_from(step).ok().filter(|s| s.checked_mul(64).is_some());
+        let step = step.ok_or("a load with a stride of 2^25 or more")?;
+        let code = &mut self.indices.code;
+        let (base, places, mask) = (code.int(), code.vector(), code.vector());
+        self.push(Inst::Place { to: base, at });
+        self.push(Inst::Ramp { to: places, width, step });
+        self.push(Inst::Gather { to, mask, width, base, places });
+        Ok(to)
+    }
+
     /// Where a value has just been loaded from, in the block that is being written.
-    fn load_of(&mut self, v: Val) -> Option<super::code::Address> {
+    fn load_of(&mut self, v: Val) -> Option<Address> {
         let found = self.value(v).ok()?;
         let written = &self.indices.code.blocks[self.indices.here].insts;
         let loads = written.iter().rev().take_while(|i| !matches!(i, Inst::Store { .. }));
@@ -366,7 +380,6 @@ impl Lower<'_> {
             let v = self.indices.code.vector();
             params.push(v);
             self.values[c.param] = Some(v);
-            self.values[c.result] = Some(v);
         }
         self.indices.code.blocks[head].params = params;
         self.indices.here = body;
@@ -383,6 +396,13 @@ impl Lower<'_> {
         let args = std::iter::once(from).chain(inits).collect();
         self.indices.close_loop(before, Inst::Jump { to: head, args });
         self.indices.here = exit;
+        // Under names of their own, so that what follows the loop has no bearing on its registers.
+        for c in &l.carries {
+            let (v, width) = (self.value(c.param)?, self.width(self.kernel.values[c.param])?);
+            let to = self.indices.code.vector();
+            self.push(Inst::Copy { to, width, v });
+            self.values[c.result] = Some(to);
+        }
         Ok(())
     }
 

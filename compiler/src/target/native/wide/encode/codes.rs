@@ -62,6 +62,10 @@ codes!(BLEND: [VEX_Vblendvps_xmm_xmm_xmmm128_xmm, VEX_Vblendvps_xmm_xmm_xmmm128_
 // Any function of three bits.
 codes!(TERNARY: [INVALID, INVALID, INVALID]
     [EVEX_Vpternlogd_xmm_k1z_xmm_xmmm128b32_imm8, EVEX_Vpternlogd_xmm_k1z_xmm_xmmm128b32_imm8, EVEX_Vpternlogd_ymm_k1z_ymm_ymmm256b32_imm8, EVEX_Vpternlogd_zmm_k1z_zmm_zmmm512b32_imm8]);
+codes!(GATHER: [INVALID, VEX_Vgatherdps_xmm_vm32x_xmm, VEX_Vgatherdps_ymm_vm32y_ymm]
+    [INVALID, EVEX_Vgatherdps_xmm_k1_vm32x, EVEX_Vgatherdps_ymm_k1_vm32y, EVEX_Vgatherdps_zmm_k1_vm32z]);
+codes!(ALL_ONES: [INVALID, VEX_Vpcmpeqd_xmm_xmm_xmmm128, VEX_Vpcmpeqd_ymm_ymm_ymmm256]
+    [INVALID, INVALID, INVALID, INVALID]);
 // A mask register's bits as lanes.
 codes!(LANES_OF_MASK: [INVALID, INVALID, INVALID]
     [EVEX_Vpmovm2d_xmm_kr, EVEX_Vpmovm2d_xmm_kr, EVEX_Vpmovm2d_ymm_kr, EVEX_Vpmovm2d_zmm_kr]);

@@ -21,6 +21,14 @@ impl Bytes {
                 self.put(Instruction::with2(self.code(&codes::LOAD, *width), r.vector(*width), at))
             }
             Inst::LoadPairs { width, at, .. } => self.load_pairs(*width, at, r),
+            Inst::Ramp { width, step, .. } => {
+                let at = MemoryOperand::with_base_displ(Register::RIP, 0);
+                self.put(Instruction::with2(self.code(&codes::LOAD, *width), r.vector(*width), at))?;
+                let words = (0..width.lanes() as i32).map(|l| (l * step) as u32).collect();
+                self.constants.push((self.bytes.len() - 4, words));
+                Ok(())
+            }
+            Inst::Gather { width, .. } => self.gather(*width, r),
             Inst::Broadcast { width, at, .. } => {
                 let at = r.memory(at);
                 self.put(Instruction::with2(self.code(&codes::BROADCAST, *width), r.vector(*width), at))
@@ -28,6 +36,13 @@ impl Bytes {
             Inst::Store { width, at, .. } => {
                 let at = r.memory(at);
                 self.put(Instruction::with2(self.code(&codes::STORE, *width), at, r.vector(*width)))
+            }
+            Inst::Copy { width, .. } => {
+                let (v, to) = (r.vector(*width), r.vector(*width));
+                if to == v {
+                    return Ok(());
+                }
+                self.put(Instruction::with2(self.code(&codes::MOVE, *width), to, v))
             }
             Inst::Splat { width, .. } => {
                 let v = r.vector(Width::Xmm);
@@ -80,7 +95,7 @@ impl Bytes {
         let at = MemoryOperand::with_base_displ(Register::RIP, 0);
         self.put(Instruction::with2(self.code(&codes::BROADCAST, width), r.vector(width), at))?;
         // The distance is the instruction's last part.
-        self.constants.push((self.bytes.len() - 4, bits));
+        self.constants.push((self.bytes.len() - 4, vec![bits]));
         Ok(())
     }
 
@@ -104,6 +119,23 @@ impl Bytes {
             Level::Avx512 => Op::EVEX_Vpermpd_ymm_k1z_ymmm256b64_imm8,
         };
         self.put(Instruction::with3(code, to, to, PICK))
+    }
+
+    fn gather(&mut self, width: Width, r: &mut Operands<'_>) -> Result<(), String> {
+        let base = r.general();
+        let [places, mask, to] = [(); 3].map(|()| r.vector(width));
+        let at = MemoryOperand::with_base_index_scale(base, places, 4);
+        // All lanes; the instruction clears the mask as it goes.
+        if self.level == Level::Avx2 {
+            self.put(Instruction::with3(codes::ALL_ONES.of(width, false), mask, mask, mask))?;
+            return self.put(Instruction::with3(codes::GATHER.of(width, false), to, at, mask));
+        }
+        self.put(Instruction::with3(Op::VEX_Kxnorw_kr_kr_kr, MASK, MASK, MASK))?;
+        let gather = Instruction::with2(codes::GATHER.of(width, true), to, at).map(|mut i| {
+            i.set_op_mask(MASK);
+            i
+        });
+        self.put(gather)
     }
 
     fn unary(&mut self, op: UnaryOp, width: Width, r: &mut Operands<'_>) -> Result<(), String> {
