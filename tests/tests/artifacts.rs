@@ -42,7 +42,7 @@ fn program() -> Program {
         name: "adder".into(),
         inputs: vec![port("x")],
         outputs: vec![port("y")],
-        weights: vec![Weight { name: "w".into(), constant: Constant::Data(weight), offset: 0 }],
+        weights: vec![Weight { name: "w".into(), constant: Constant::Data(weight), offset: 0, packing: None }],
         weight_bytes: 16,
         arena_bytes: Expr::constant(64),
         nodes: vec!["add".into()],
@@ -388,7 +388,7 @@ fn zero_weights_take_no_room() {
     let dir = tempfile::tempdir().unwrap();
     let mut p = program();
     let zeros = Tensor::zeros(DType::U8, &[64 << 20]);
-    p.weights.push(Weight { name: "z".into(), constant: Constant::Data(zeros), offset: 64 });
+    p.weights.push(Weight { name: "z".into(), constant: Constant::Data(zeros), offset: 64, packing: None });
     p.weight_bytes = 64 + (64 << 20);
     let path = dir.path().join("sparse");
     bundle::write(&artifact(&p), &path).unwrap();

@@ -54,7 +54,7 @@ const SLOW_SECONDS: f64 = 0.5;
 /// Runs with a clock around each step.
 const TRACED_RUNS: usize = 5;
 /// Kernels that the table shows.
-const KERNELS: usize = 15;
+const KERNELS: usize = 150;
 
 /// What was measured of a backend.
 #[derive(Serialize)]

@@ -82,7 +82,7 @@ struct Node {
 #[derive(Serialize)]
 struct Group {
     kernel: String,
-    schedule: &'static str,
+    schedule: String,
     /// Which emitter makes its code; why not the one for wide vectors.
     code: String,
     nodes: Vec<String>,
@@ -173,7 +173,7 @@ fn inspection(
     }
     let group = |(g, s): (burin_compiler::lower::steps::Group, &burin_compiler::program::Step)| Group {
         kernel: g.kernel,
-        schedule: g.kind,
+        schedule: g.schedule,
         code: match native::wide_vectors(&program.kernels[s.kernel], target) {
             Ok(()) => "wide".to_owned(),
             Err(why) => format!("Cranelift ({why})"),
@@ -220,7 +220,7 @@ fn show(i: &Inspection) -> String {
     let group = |g: &Group| {
         vec![
             format!("  {}", g.kernel),
-            g.schedule.into(),
+            g.schedule.clone(),
             g.code.clone(),
             count(g.flops as f64),
             bytes(g.bytes),

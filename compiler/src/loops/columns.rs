@@ -106,6 +106,7 @@ impl Run<'_> {
                 self.symbols.insert(*symbol, self.values[value].clone());
             }
             Stmt::Store { value, .. } => self.out = Some(self.values[value].clone()),
+            Stmt::Prefetch { .. } => {}
             Stmt::For(l) => {
                 // Inputs that ask for fewer iterations than the others keep their values.
                 let extents = self.index(&l.extent);

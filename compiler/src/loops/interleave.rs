@@ -37,7 +37,7 @@ fn block(statements: Block) -> Block {
                 *then = block(std::mem::take(then));
                 *otherwise = block(std::mem::take(otherwise));
             }
-            Stmt::Bind(..) | Stmt::Store { .. } => {}
+            Stmt::Bind(..) | Stmt::Store { .. } | Stmt::Prefetch { .. } => {}
         }
         out.extend(ordered(std::mem::take(&mut run)));
         out.push(s);

@@ -56,6 +56,7 @@ impl Walk<'_> {
                 let value = self.now(value);
                 (self.replace)(builder, Stmt::Store { buffer, index, stride, value });
             }
+            Stmt::Prefetch { .. } => builder.push(stmt),
             Stmt::For(l) => {
                 let body = self.nested(builder, l.body);
                 let carries =

@@ -289,6 +289,10 @@ impl Emitter<'_> {
         self.number(Number::Const(dtype, bits, lanes), Op::Const(bits), ty, self.floor)
     }
 
+    fn is_known(&self, number: &Number) -> bool {
+        self.scopes.iter().any(|s| s.numbered.contains_key(number))
+    }
+
     /// The value so numbered, defined at `depth` if it is new.
     fn number(&mut self, number: Number, op: Op, ty: ValType, depth: usize) -> Val {
         if let Some(v) = self.scopes.iter().find_map(|s| s.numbered.get(&number)) {
@@ -420,7 +424,7 @@ mod tests {
     #[test]
     fn a_product_becomes_register_tiles() {
         let (m, n, k) = (Symbol::new("m"), Symbol::new("n"), Symbol::new("k"));
-        let buffer = |len: i64, access| NestBuffer { dtype: DType::F32, len: len.into(), access, panels: false };
+        let buffer = |len: i64, access| NestBuffer { dtype: DType::F32, len: len.into(), access, panels: None };
         let a = Term::load(DType::F32, 0, vec![Expr::from(m) * 32 + Expr::from(k)]);
         let b = Term::load(DType::F32, 1, vec![Expr::from(k) * 50 + Expr::from(n)]);
         let value = Term::reduce(ReduceOp::Sum, vec![(k, 32.into())], a * b);

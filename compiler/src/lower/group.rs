@@ -165,7 +165,7 @@ pub fn copy(
 pub fn fill(dtype: DType, value: Scalar, shape: &[Expr], to: &Layout) -> Lowered {
     let axes: Vec<Symbol> = (0..shape.len()).map(|i| Symbol::new(&format!("a{i}"))).collect();
     let at: Vec<Expr> = axes.iter().map(|s| (*s).into()).collect();
-    let buffers = vec![NestBuffer { dtype, len: to.span(shape), access: Access::Write, panels: false }];
+    let buffers = vec![NestBuffer { dtype, len: to.span(shape), access: Access::Write, panels: None }];
     let value = Term::constant(dtype, value);
     let mut nest = Nest {
         name: "fill".to_owned(),
@@ -203,11 +203,11 @@ fn build(
     for v in &inliner.reads {
         let ty = inliner.graph.tensor_type(*v).ok_or("an operand is no tensor")?;
         let layout = inliner.layouts.layout(*v);
-        let (len, panels) = (layout.span(&ty.shape), layout.panels.is_some());
+        let (len, panels) = (layout.span(&ty.shape), layout.panels.as_ref().map(|p| p.stride));
         buffers.push(NestBuffer { dtype: ty.dtype, len, access: Access::Read, panels });
     }
     let dtype = value.dtype();
-    buffers.push(NestBuffer { dtype, len: to.span(shape), access: Access::Write, panels: false });
+    buffers.push(NestBuffer { dtype, len: to.span(shape), access: Access::Write, panels: None });
     let store = Store { buffer: buffers.len() - 1, index: to.index(&at), value };
     let axes = axes.into_iter().zip(shape.iter().cloned()).collect();
     let mut nest = Nest { name, axes, buffers, stores: vec![store] };

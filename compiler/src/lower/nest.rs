@@ -33,9 +33,9 @@ pub struct NestBuffer {
     pub len: Expr,
     /// What the nest does with it.
     pub access: Access,
-    /// Whether it lies in panels (see [`super::group::Layout`]): indices divide by their width, and
-    /// vectors go along no more than one.
-    pub panels: bool,
+    /// The elements from one panel to the next, where it lies in panels (see
+    /// [`super::group::Layout`]): indices divide by their width, and vectors go along no more than one.
+    pub panels: Option<i64>,
 }
 
 /// One element written at each point of the axes.
@@ -199,7 +199,7 @@ impl Nest {
             look(&store.index);
             visit(&store.value, &mut |t| match t.kind() {
                 // Vectors keep to a panel each.
-                TermKind::Load { input, .. } if self.buffers[*input].panels => {}
+                TermKind::Load { input, .. } if self.buffers[*input].panels.is_some() => {}
                 _ => for_each_expr(t, &mut look),
             });
         }

@@ -31,8 +31,8 @@ pub struct Report {
 pub struct Group {
     /// The kernel's name.
     pub kernel: String,
-    /// The kind of its schedule.
-    pub kind: &'static str,
+    /// Its schedule, as [`Schedule`] prints it.
+    pub schedule: String,
     /// The nodes of the graph as it is lowered, in execution order.
     pub nodes: Vec<Node>,
     /// The stored value that the call computes, or a part of which it fills; none where it copies
@@ -102,7 +102,7 @@ pub fn lower(graph: &Graph, machine: &Machine) -> Result<(Program, Report), Stri
         let kernel = &kernels.made[call.kernel];
         report.groups.push(Group {
             kernel: kernel.name.clone(),
-            kind: call.kind,
+            schedule: kernels.schedules[call.kernel].to_string(),
             nodes: d.lowered.nodes.clone(),
             result: d.result,
             part_of: d.result.and_then(|v| places.part_of(v)),
@@ -271,7 +271,6 @@ struct Call {
     kernel: usize,
     /// Reading buffers whose memory the written one may take over.
     in_place: Vec<usize>,
-    kind: &'static str,
 }
 
 /// Distinct kernels: equal nests share one.
@@ -304,7 +303,7 @@ impl<'a> Kernels<'a> {
         };
         let schedule = &self.schedules[kernel];
         let in_place = if schedule.overlap { Vec::new() } else { in_place(nest) };
-        Call { kernel, in_place, kind: schedule.kind }
+        Call { kernel, in_place }
     }
 }
 

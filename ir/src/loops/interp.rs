@@ -221,7 +221,8 @@ impl<'k> Compiler<'k> {
     /// A block; what it binds goes out of scope at its end.
     fn block(&mut self, block: &Block) -> Result<Vec<Step>, String> {
         let depth = self.scope.len();
-        let steps = block.iter().map(|s| self.stmt(s)).collect();
+        let runs = block.iter().filter(|s| !matches!(s, Stmt::Prefetch { .. }));
+        let steps = runs.map(|s| self.stmt(s)).collect();
         self.scope.truncate(depth);
         steps
     }
@@ -246,6 +247,7 @@ impl<'k> Compiler<'k> {
                 stride: self.expr(stride)?,
                 value: self.places[*value],
             },
+            Stmt::Prefetch { .. } => return Err("a hint is nothing to run".to_owned()),
         })
     }
 

@@ -185,6 +185,13 @@ pub enum Stmt {
         /// What.
         value: Val,
     },
+    /// A hint that elements from this one on will soon be read. The index may lie outside the buffer.
+    Prefetch {
+        /// Where from.
+        buffer: Buf,
+        /// The element's index.
+        index: Expr,
+    },
 }
 
 /// How a value is computed.

@@ -203,13 +203,17 @@ impl<'a> KernelParser<'a> {
             "for" => self.for_loop(mark, LoopKind::Serial, results),
             "parallel" => self.for_loop(mark, LoopKind::Parallel, results),
             "if" => self.conditional(mark, results),
-            "store" | "bind" if !results.is_empty() => {
+            "store" | "bind" | "prefetch" if !results.is_empty() => {
                 Err(self.tokens.error_at(mark, format!("found results of `{word}`, expected none")))
             }
             "store" => {
                 let (buffer, index, stride) = self.place()?;
                 self.tokens.expect(",")?;
                 Ok(Stmt::Store { buffer, index, stride, value: self.value()? })
+            }
+            "prefetch" => {
+                let (buffer, index, _) = self.place()?;
+                Ok(Stmt::Prefetch { buffer, index })
             }
             "bind" => {
                 let symbol = self.tokens.symbol()?;

@@ -148,6 +148,10 @@ impl<'a> Printer<'a> {
                 self.place(*buffer, index, stride)?;
                 write!(self.out, ", {value}")?;
             }
+            Stmt::Prefetch { buffer, index } => {
+                self.out.write_str("prefetch ")?;
+                self.place(*buffer, index, &Expr::ONE)?;
+            }
         }
         self.out.write_char('\n')
     }

@@ -147,6 +147,12 @@ impl Verifier<'_> {
                 self.place(*buffer, ty, "store to", Access::Read)?;
                 self.index(index, stride, ty)
             }
+            Stmt::Prefetch { buffer, index } => {
+                check(self.kernel.buffers.get(*buffer).is_some(), || {
+                    format!("found {buffer}, expected a buffer of the kernel")
+                })?;
+                self.expr(index)
+            }
         }
     }
 

@@ -101,6 +101,13 @@ impl Emitter<'_> {
             }
             let depth = self.depth_of_expr(&base).max(self.depth_of_expr(&stride)).max(floor);
             let number = Number::Load(input, base.clone(), stride.clone(), lanes);
+            if let Some(panel) = self.nest.buffers[input].panels
+                && self.schedule.prefetch > 0
+                && !self.is_known(&number)
+            {
+                let index = &base + panel * self.schedule.prefetch;
+                self.scopes[depth].block.push(Stmt::Prefetch { buffer, index });
+            }
             return self.number(number, Op::Load { buffer, index: base, stride }, ty, depth);
         }
         let at = self.index_vector(index, p, lanes);

@@ -78,7 +78,6 @@ pub(super) fn contract(
 /// weights, and what their windows have in common.
 fn window(nest: &Nest, machine: &Machine, c: &Contraction, v: usize, s: &mut Schedule) {
     s.kind = "window";
-    s.panels = false;
     let vectors = (typical(&nest.axes[v].1) / s.lanes as i64).max(1);
     let contiguous = c.loads.iter().all(|l| !l.depends_on(v) || l.contiguous_along(v));
     let shares = |a: usize| a != v && c.loads.iter().any(|l| !l.depends_on(a));
@@ -92,6 +91,10 @@ fn window(nest: &Nest, machine: &Machine, c: &Contraction, v: usize, s: &mut Sch
             s.pin = true;
         }
         _ => s.tile[v] = vectors.min(room + 1).min(8),
+    }
+    if s.panels {
+        let panel = (PANEL / s.lanes as i64).max(1);
+        s.tile[v] = (s.tile[v] / panel * panel).max(panel);
     }
 }
 
@@ -178,7 +181,7 @@ fn loop_order(
     c: &Contraction,
     rows: &[usize],
     v: usize,
-    s: &Schedule,
+    s: &mut Schedule,
 ) -> Vec<Level> {
     let natural: Vec<usize> = (0..nest.axes.len()).filter(|a| rows.contains(a)).collect();
     let others = (0..nest.axes.len()).filter(|a| *a != v && !rows.contains(a));
@@ -194,15 +197,12 @@ fn loop_order(
         each.sum()
     };
     let (data, weights) = (bytes(false), bytes(true));
-    let tiles = (size(v) / (s.tile[v] * s.lanes as i64)).max(1);
+    let width = s.tile[v] * s.lanes as i64;
+    let tiles = (size(v) / width).max(1);
     let room = m.l2_bytes * 3 / 4;
     let inner = natural.iter().map(|a| Level::Tiles(*a));
-    if data + 2 * weights / tiles <= room {
-        order.push(Level::Tiles(v));
-        order.extend(inner);
-        return order;
-    }
-    if weights <= room / 2 {
+    // Data that are walked tile by tile are read once, weights from the cache each time.
+    if weights <= room / 2 && data > room / 2 {
         order.extend(inner);
         order.push(Level::Tiles(v));
         return order;
@@ -210,13 +210,24 @@ fn loop_order(
     // Blocks of the outermost axis of rows that has several tiles.
     let count = |a: usize| (size(a) + s.tile[a] - 1) / s.tile[a];
     let at = natural.iter().position(|a| count(*a) > 1).unwrap_or(0);
-    let before: i64 = natural[..at].iter().map(|a| size(*a)).product();
     let axis = natural[at];
-    let each = (data / before.max(1) / count(axis)).max(1);
-    let block = ((room - 2 * weights / tiles) / each).clamp(1, count(axis));
+    let before: i64 = natural[..at].iter().map(|a| size(*a)).product();
+    let (data, count) = (data / before.max(1), count(axis));
+    let streamed = |blocks: i64| {
+        let stays = data / blocks + weights / tiles <= room;
+        blocks.saturating_mul(weights).saturating_add(if stays { data } else { data.saturating_mul(tiles) })
+    };
+    let blocks = (1..=count).min_by_key(|b| streamed(*b)).unwrap_or(1);
+    let block = (count + blocks - 1) / blocks;
     order.extend(natural[..at].iter().map(|a| Level::Tiles(*a)));
-    order.push(Level::Blocks(axis, block));
+    if block < count {
+        order.push(Level::Blocks(axis, block));
+    }
     order.push(Level::Tiles(v));
+    // While the data are walked for some panels, the next ones can arrive.
+    if s.panels && weights > room / 2 && count > 1 {
+        s.prefetch = (width / PANEL).max(1);
+    }
     order.extend(natural[at..].iter().map(|a| Level::Tiles(*a)));
     order
 }

@@ -23,8 +23,6 @@ pub struct Machine {
     /// Whether a multiply-add overwrites one of its factors, not the sum: what the factor is needed
     /// for again is a copy, and so is every sum from one turn of a loop to the next.
     pub overwrites_factor: bool,
-    /// First-level data cache of a core.
-    pub l1_bytes: i64,
     /// Second-level cache of a core.
     pub l2_bytes: i64,
     /// Wider vectors, which not all code can be made of.
@@ -38,6 +36,8 @@ pub struct Wide {
     pub vector_bits: u32,
     /// Number of registers.
     pub registers: u32,
+    /// Second-level cache of the cores that have them.
+    pub l2_bytes: i64,
     /// Whether there is code for an operation.
     pub has: fn(ScalarOp) -> bool,
 }
@@ -50,7 +50,6 @@ impl Machine {
             vector_bits,
             registers,
             overwrites_factor: false,
-            l1_bytes: 32 << 10,
             l2_bytes: 512 << 10,
             wide: None,
         }
@@ -98,8 +97,41 @@ pub struct Schedule {
     pub overlap: bool,
     /// Whether what is loaded along the vector axis lies in panels, which no vector may leave.
     pub panels: bool,
+    /// How many panels ahead of those that are loaded more are prefetched; 0: none.
+    pub prefetch: i64,
     /// What kind of schedule this is, for people.
     pub kind: &'static str,
+}
+
+impl std::fmt::Display for Schedule {
+    /// The kind, the tile as points of each axis that it covers (`x16` are the lanes of a vector), and the
+    /// levels from the outermost: those before `|` are tasks.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}", self.kind)?;
+        let tile = self.tile.iter().enumerate().filter(|(a, n)| **n > 1 || self.vector == Some(*a));
+        for (a, n) in tile {
+            write!(f, " {}{n}", axis_name(a))?;
+            if self.vector == Some(a) {
+                write!(f, "x{}", self.lanes)?;
+            }
+        }
+        write!(f, " [")?;
+        for (i, level) in self.order.iter().enumerate() {
+            if i == self.parallel && i > 0 {
+                write!(f, "|")?;
+            }
+            match level {
+                Level::Blocks(a, n) => write!(f, "{}/{n} ", axis_name(*a))?,
+                Level::Tiles(a) => write!(f, "{} ", axis_name(*a))?,
+            }
+        }
+        write!(f, "]")
+    }
+}
+
+/// `a`, `b` and so on.
+fn axis_name(axis: usize) -> char {
+    char::from(b'a' + (axis % 26) as u8)
 }
 
 /// One load of the hot term.
@@ -126,7 +158,9 @@ pub fn choose(nest: &Nest, machine: &Machine) -> Schedule {
         let mut vector_bits = wide.vector_bits;
         while vector_bits >= machine.vector_bits {
             let registers = wide.registers;
-            let machine = Machine { vector_bits, registers, overwrites_factor: false, wide: None, ..*machine };
+            let l2_bytes = wide.l2_bytes;
+            let machine =
+                Machine { vector_bits, registers, l2_bytes, overwrites_factor: false, wide: None, ..*machine };
             let schedule = choose_within(nest, &machine);
             if loads_whole_vectors(nest, &schedule) {
                 return schedule;
@@ -200,6 +234,7 @@ fn choose_within(nest: &Nest, machine: &Machine) -> Schedule {
         pin: false,
         overlap: false,
         panels: false,
+        prefetch: 0,
         kind: "scalar",
     };
     if nest.axes.is_empty() {
@@ -315,7 +350,7 @@ fn accesses(nest: &Nest, body: &Term, inner: Option<Symbol>) -> Vec<Access> {
         let stride = |s: Symbol| step_along(&index[0], s);
         let buffer = &nest.buffers[*input];
         out.push(Access {
-            panels: buffer.panels,
+            panels: buffer.panels.is_some(),
             strides: nest.axes.iter().map(|(s, _)| stride(*s)).collect(),
             along_reduction: inner.and_then(stride),
             bytes: typical(&buffer.len).saturating_mul(buffer.dtype.bytes() as i64),

@@ -159,6 +159,8 @@ impl Generator<'_, '_> {
                     Place { buffer: *buffer, start: self.start(*buffer), index, stride, flags: memory() };
                 self.emit.store(&mut self.scope, &at, &value)?;
             }
+            // Cranelift has no instruction for the hint.
+            Stmt::Prefetch { .. } => {}
         }
         Ok(())
     }

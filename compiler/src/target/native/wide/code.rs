@@ -213,6 +213,10 @@ pub enum Inst {
         width: Width,
         at: Address,
     },
+    /// Into the second-level cache.
+    Prefetch {
+        at: Address,
+    },
     /// The nearest float.
     FromInt {
         to: VReg,
@@ -320,6 +324,7 @@ impl Inst {
                 at.operands(&mut out);
                 out.push(made(*to));
             }
+            Inst::Prefetch { at } => at.operands(&mut out),
             Inst::Store { v, at, .. } => {
                 at.operands(&mut out);
                 out.push(used(*v));

@@ -108,6 +108,10 @@ impl Lower<'_> {
                 let at = self.indices.address(*buffer, index, 4)?;
                 self.push(Inst::Store { v, width, at });
             }
+            Stmt::Prefetch { buffer, index } => {
+                let at = self.indices.address(*buffer, index, 4)?;
+                self.push(Inst::Prefetch { at });
+            }
         }
         Ok(())
     }

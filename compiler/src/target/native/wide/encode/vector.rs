@@ -44,6 +44,10 @@ impl Bytes {
                 }
                 self.put(Instruction::with2(self.code(&codes::MOVE, *width), to, v))
             }
+            Inst::Prefetch { at } => {
+                let at = r.memory(at);
+                self.put(Instruction::with1(Op::Prefetcht1_m8, at))
+            }
             Inst::Splat { width, .. } => {
                 let v = r.vector(Width::Xmm);
                 let to = r.vector(*width);
