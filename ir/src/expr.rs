@@ -60,6 +60,15 @@ impl Range {
         f(a?, b?)
     }
 
+    /// What lies in both.
+    fn and(self, o: Range) -> Range {
+        let tighter = |a: Option<i64>, b: Option<i64>, f: fn(i64, i64) -> i64| match (a, b) {
+            (Some(a), Some(b)) => Some(f(a, b)),
+            (a, b) => a.or(b),
+        };
+        Range { lo: tighter(self.lo, o.lo, i64::max), hi: tighter(self.hi, o.hi, i64::min) }
+    }
+
     fn plus(self, o: Range) -> Range {
         Range {
             lo: Self::map2(self.lo, o.lo, i64::checked_add),
@@ -305,6 +314,11 @@ impl Expr {
 
     /// A range that holds every value of this expression (not always the tightest).
     pub fn bounds(&self, ranges: Ranges<'_>) -> Range {
+        let mut all = Range::new(self.constant, self.constant);
+        for (atoms, c) in &self.terms {
+            let product = atoms.iter().map(|a| a.bounds(ranges)).fold(Range::new(1, 1), Range::times);
+            all = all.plus(product.scaled(*c));
+        }
         // A remainder x - c * (x / c) lies in 0..c, which plain interval arithmetic cannot see.
         for (atoms, m) in &self.terms {
             if let [Atom::Div(d)] = &atoms[..]
@@ -315,16 +329,11 @@ impl Expr {
                 let k = -m / c;
                 let rest = self - &Expr { terms: vec![(atoms.clone(), *m)], constant: 0 } - d.0.scaled(k);
                 if rest.terms.len() < self.terms.len() {
-                    return Range::new(0, c - 1).scaled(k).plus(rest.bounds(ranges));
+                    all = all.and(Range::new(0, c - 1).scaled(k).plus(rest.bounds(ranges)));
                 }
             }
         }
-        let mut sum = Range::new(self.constant, self.constant);
-        for (atoms, c) in &self.terms {
-            let product = atoms.iter().map(|a| a.bounds(ranges)).fold(Range::new(1, 1), Range::times);
-            sum = sum.plus(product.scaled(*c));
-        }
-        sum
+        all
     }
 
     /// Rebuilds the expression, resolving divisions, minima and maxima that the ranges decide.

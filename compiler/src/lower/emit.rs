@@ -379,12 +379,23 @@ impl Emitter<'_> {
         init: &[Val],
         f: impl FnOnce(&mut Self, Expr, Vec<Val>) -> Vec<Val>,
     ) -> Vec<Val> {
+        self.repeat_from(count, !self.bounds.runs(count), init, f)
+    }
+
+    /// [`Emitter::repeat`]; loads that the loop's variable does not bear on stay inside if `barrier`.
+    fn repeat_from(
+        &mut self,
+        count: &Expr,
+        barrier: bool,
+        init: &[Val],
+        f: impl FnOnce(&mut Self, Expr, Vec<Val>) -> Vec<Val>,
+    ) -> Vec<Val> {
         if *count == 1 {
             return f(self, Expr::ZERO, init.to_vec());
         }
         let var = self.fresh("t");
         self.bounds.variable(var, count);
-        self.open(!self.bounds.runs(count));
+        self.open(barrier);
         self.symbol_depth.insert(var, self.scopes.len() - 1);
         let params: Vec<Val> = init.iter().map(|v| self.value(self.kernel.values[*v])).collect();
         let next = f(self, var.into(), params.clone());

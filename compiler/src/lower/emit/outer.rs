@@ -48,8 +48,9 @@ impl Emitter<'_> {
         let mut rest = Expr::from(task);
         let mut at = vec![Expr::ZERO; levels];
         for l in (1..levels).rev() {
+            // In the form from which anyone can see that it is a remainder.
+            let remainder = rest.modulo(&totals[l]);
             let quotient = self.name_index(rest.floor_div(&totals[l]), Range::NON_NEGATIVE);
-            let remainder = &rest - &(&quotient * &totals[l]);
             let most = totals[l].as_const().map(|n| n - 1);
             at[l] = self.name_index(remainder, Range { lo: Some(0), hi: most });
             rest = quotient;
@@ -68,8 +69,9 @@ impl Emitter<'_> {
         if let Level::Blocks(_, per) = self.schedule.order[level] {
             return vec![blocks(&pieces, per)];
         }
-        let rest =
-            |p: &Piece| if p.count.as_const().is_some() { Expr::ONE } else { p.count.minimum(&Expr::ONE) };
+        // That counts are never negative is plain only from how they were made.
+        let some = |n: &Expr| n.maximum(&Expr::ZERO).minimum(&Expr::ONE);
+        let rest = |p: &Piece| if p.count.as_const().is_some() { Expr::ONE } else { some(&p.count) };
         pieces.iter().enumerate().map(|(i, p)| if i == 0 { p.count.clone() } else { rest(p) }).collect()
     }
 
@@ -135,6 +137,23 @@ impl Emitter<'_> {
             });
             return;
         }
+        // One condition for all pieces, so that what is the same for all of them (a reduction for each
+        // row, say) is computed once before, and not for each tile.
+        let extent = self.nest.axes[axis].1.clone();
+        let guarded = pieces.len() > 1 && !self.bounds.runs(&extent);
+        if guarded {
+            self.open(true);
+        }
+        self.pieces(level, axis, &pieces, guarded, &positions);
+        if guarded {
+            let then = self.close();
+            let cond = vec![extent - 1];
+            self.push(Stmt::If { cond, then, otherwise: Vec::new(), yields: Vec::new() });
+        }
+    }
+
+    /// The tiles of an axis, or of the block of it that is chosen, known to have some if `guarded`.
+    fn pieces(&mut self, level: usize, axis: usize, pieces: &[Piece], guarded: bool, positions: &[Position]) {
         let block = self.blocks.get(&axis).cloned();
         for (i, piece) in pieces.iter().enumerate() {
             let (first, count) = match (&block, i) {
@@ -145,8 +164,9 @@ impl Emitter<'_> {
             if rest_of.is_some() {
                 self.open(true);
             }
-            self.repeat(&count, &[], |e, t, _| {
-                let inner = e.spread(&positions, axis, piece, &(&first + &t));
+            let barrier = !guarded && !self.bounds.runs(&count);
+            self.repeat_from(&count, barrier, &[], |e, t, _| {
+                let inner = e.spread(positions, axis, piece, &(&first + &t));
                 e.level(level + 1, inner);
                 Vec::new()
             });

@@ -87,13 +87,16 @@ impl Emitter<'_> {
         if lanes < 2 || r.unrolled < r.vars.len() || extent.as_const().is_some_and(|n| n < lanes as i64) {
             return false;
         }
-        let mut contiguous = false;
+        let (mut contiguous, mut constant) = (false, true);
         super::super::nest::visit(r.body, &mut |t| {
-            if let TermKind::Load { index, .. } = t.kind() {
-                contiguous |= index[0].linear_in(*var).is_some_and(|(a, _)| a == 1);
+            if let TermKind::Load { index, .. } = t.kind()
+                && let Some((step, _)) = index[0].linear_in(*var)
+            {
+                contiguous |= step == 1;
+                constant &= step.as_const().is_some();
             }
         });
-        contiguous && can_vectorise(r.body, *var)
+        contiguous && constant && can_vectorise(r.body, *var)
     }
 
     fn own_lanes(&self, r: &Reduction<'_>) -> u16 {

@@ -207,12 +207,16 @@ fn loop_order(
         order.push(Level::Tiles(v));
         return order;
     }
-    // Blocks of the outermost axis of rows that has several tiles.
     let count = |a: usize| (size(a) + s.tile[a] - 1) / s.tile[a];
-    let at = natural.iter().position(|a| count(*a) > 1).unwrap_or(0);
+    // Blocks of the outermost axis of rows of which a tile stays in the cache; those before are walked
+    // outside.
+    let (mut at, mut data) = (0, data);
+    while at + 1 < natural.len() && (count(natural[at]) == 1 || data / count(natural[at]) > room / 2) {
+        data /= count(natural[at]);
+        at += 1;
+    }
     let axis = natural[at];
-    let before: i64 = natural[..at].iter().map(|a| size(*a)).product();
-    let (data, count) = (data / before.max(1), count(axis));
+    let count = count(axis);
     let streamed = |blocks: i64| {
         let stays = data / blocks + weights / tiles <= room;
         blocks.saturating_mul(weights).saturating_add(if stays { data } else { data.saturating_mul(tiles) })

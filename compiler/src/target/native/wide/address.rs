@@ -106,7 +106,8 @@ impl Indices {
         Range { lo: Some(0), hi: self.range(extent).hi.map(|hi| hi.saturating_sub(1).max(0)) }
     }
 
-    fn range(&self, e: &Expr) -> Range {
+    /// What is known of an index.
+    pub fn range(&self, e: &Expr) -> Range {
         e.bounds(&|s| self.symbols.get(&s).map_or(Range::ALL, |b| b.range))
     }
 

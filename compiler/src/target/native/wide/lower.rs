@@ -29,6 +29,7 @@ pub fn lower(kernel: &Kernel, level: Level) -> Result<Code, Declined> {
         kernel,
         indices: Indices::new(code, entry),
         values: SecondaryMap::new(),
+        ranges: SecondaryMap::new(),
         constants: SecondaryMap::new(),
     };
     lower.function()?;
@@ -55,6 +56,8 @@ struct Lower<'a> {
     kernel: &'a Kernel,
     indices: Indices,
     values: SecondaryMap<Val, Option<VReg>>,
+    /// What is known of values that are indices.
+    ranges: SecondaryMap<Val, Option<Range>>,
     /// The bits of values that are the same constant in all lanes.
     constants: SecondaryMap<Val, Option<u32>>,
 }
@@ -95,7 +98,8 @@ impl Lower<'_> {
             }
             Stmt::Bind(symbol, val) => {
                 let v = self.value(*val)?;
-                self.indices.bind(*symbol, v, Range::ALL);
+                let range = self.ranges[*val].unwrap_or(Range::ALL);
+                self.indices.bind(*symbol, v, range);
             }
             Stmt::For(l) => self.repeat(l)?,
             Stmt::If { cond, then, otherwise, yields } => self.branch(cond, then, otherwise, yields)?,
@@ -131,6 +135,7 @@ impl Lower<'_> {
     fn operation(&mut self, val: Val, op: &Op) -> Result<VReg, Declined> {
         let ty = self.kernel.values[val];
         if let Op::Index(e) = op {
+            self.ranges[val] = Some(self.indices.range(e));
             return self.indices.int(e);
         }
         let width = self.width(ty)?;
