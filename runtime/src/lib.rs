@@ -42,7 +42,6 @@ pub mod image;
 #[cfg(feature = "std")]
 pub mod load;
 pub mod model;
-#[cfg(feature = "std")]
 pub mod pool;
 pub mod random;
 pub mod session;
