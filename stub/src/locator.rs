@@ -1,7 +1,7 @@
 //! Where the model is: its place is written into this program when the model is put in.
 
+use alloc::sync::Arc;
 use burin_runtime::{Error, Model};
-use std::sync::Arc;
 
 /// Found by its magic; all distances are from its own first byte. The layout is known to the
 /// compiler's writer of executables.
@@ -31,7 +31,7 @@ pub(crate) fn model() -> Option<Result<Model, Error>> {
         // never written.
         unsafe {
             let start = here.cast::<u8>().wrapping_offset(distance as isize);
-            std::slice::from_raw_parts(start, bytes as usize)
+            core::slice::from_raw_parts(start, bytes as usize)
         }
     };
     let image = Arc::new(part(found.image, found.image_bytes));
@@ -39,3 +39,9 @@ pub(crate) fn model() -> Option<Result<Model, Error>> {
     // SAFETY: both are segments that Burin's compiler made, the image's is executable.
     Some(unsafe { Model::new(image, weights) })
 }
+
+/// A note (name's bytes, description's bytes, type, name), so that the program has a header for notes,
+/// whose place one of the model's segments takes, whatever the linker adds.
+#[used]
+#[unsafe(link_section = ".note.burin")]
+static NOTE: [u32; 5] = [6, 0, 1, u32::from_le_bytes(*b"Buri"), u32::from_le_bytes(*b"n\0\0\0")];

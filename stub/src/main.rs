@@ -1,19 +1,30 @@
 //! The program around a compiled model: reads tensors, runs the model, shows or writes its outputs.
 //!
 //! Exit codes: 0 fine, 2 the input was at fault, 70 our own bug. Errors are one line on stderr.
+//!
+//! It stands on Linux alone (`sys`). Nothing is read, copied or cleared before the first run but what
+//! that needs: image and weights are where the system has mapped them.
+#![no_std]
+#![no_main]
+
+extern crate alloc;
 
 mod args;
 mod locator;
 mod show;
+mod sys;
 
+use alloc::borrow::ToOwned;
+use alloc::ffi::CString;
+use alloc::format;
+use alloc::string::{String, ToString};
+use alloc::vec::Vec;
 use args::Args;
-use burin_runtime::files::{self, summary::Summary};
+use burin_runtime::files::{self, npy, summary::Summary};
 use burin_runtime::model::{Entry, Model, Port};
-use burin_runtime::{Error, Pool, Session, Tensor, TensorRef, random};
-use std::io::Write;
-use std::process::ExitCode;
-use std::sync::Arc;
-use std::time::Instant;
+use burin_runtime::{Error, Session, Tensor, TensorRef, random};
+use core::ffi::CStr;
+use sys::{Errno, clock};
 
 const BAD_INPUT: u8 = 2;
 const OUR_BUG: u8 = 70;
@@ -38,29 +49,30 @@ impl From<Error> for Failure {
     }
 }
 
-fn main() -> ExitCode {
-    match run() {
-        Ok(()) => ExitCode::SUCCESS,
+/// The whole program; answers its exit code.
+fn run(words: &[&'static CStr]) -> u8 {
+    match try_run(words) {
+        Ok(()) => 0,
         Err(failure) => {
-            eprintln!("error: {}", failure.message);
-            ExitCode::from(failure.code)
+            sys::files::print_error(&format!("error: {}\n", failure.message));
+            failure.code
         }
     }
 }
 
-fn run() -> Result<(), Failure> {
+fn try_run(words: &[&'static CStr]) -> Result<(), Failure> {
     let Some(model) = locator::model() else {
         let message = "this program holds no model: `burin build` puts one in".to_owned();
         return Err(Failure { code: OUR_BUG, message });
     };
+    let (program, words) = words.split_first().unwrap_or((&c"", &[]));
     let model = model?;
-    let args = args::parse()?;
+    let args = args::parse(words)?;
     let Some(entry) = model.entries().first() else {
         return Err(Failure { code: OUR_BUG, message: "the model has no entry".to_owned() });
     };
     if args.help {
-        let program = std::env::args().next().unwrap_or_else(|| model.name().to_owned());
-        return print(&show::help(&model, entry, &program));
+        return print(&show::help(&model, entry, &program.to_string_lossy()));
     }
     if args.info {
         let mut text = show::info(&model, entry);
@@ -87,8 +99,9 @@ fn session(model: &Model, args: &Args) -> Result<Session, Failure> {
     if args.threads == 1 {
         return Ok(session);
     }
-    let pool = Pool::new(args.threads).map_err(|e| format!("cannot start {} threads: {e}", args.threads))?;
-    Ok(session.with_executor(Arc::new(pool)))
+    let team = sys::threads::team(args.threads);
+    let team = team.map_err(|e| format!("cannot start {} threads: {e}", args.threads))?;
+    Ok(session.with_executor(team))
 }
 
 /// The dimensions that the command line gives, 1 where it does not.
@@ -112,7 +125,7 @@ fn inputs(entry: &Entry, args: &Args) -> Result<Vec<Tensor>, Failure> {
         return Err(format!("--input: found \"{name}\", expected one of the inputs: {}", names()).into());
     }
     if args.inputs.is_empty() && !entry.inputs.is_empty() {
-        eprintln!("no --input: running on random tensors (seed {SEED})");
+        sys::files::print_error(&format!("no --input: running on random tensors (seed {SEED})\n"));
     }
     let tensor = |(i, p): (usize, &Port)| -> Result<Tensor, Failure> {
         if args.inputs.is_empty() {
@@ -123,27 +136,62 @@ fn inputs(entry: &Entry, args: &Args) -> Result<Vec<Tensor>, Failure> {
         }
         let file = args.inputs.iter().rev().find(|(name, _)| *name == p.name);
         let (_, file) = file.ok_or_else(|| format!("input \"{}\" ({p}) is missing: give --input", p.name))?;
-        Ok(files::read(file, &p.name)?)
+        read(file, &p.name).map_err(|e| format!("{file}: {e}").into())
     };
     entry.inputs.iter().enumerate().map(tensor).collect()
+}
+
+/// The tensor in a file, of the kind that its extension says.
+fn read(path: &str, name: &str) -> Result<Tensor, String> {
+    let place = CString::new(path).map_err(|e| e.to_string())?;
+    let bytes = sys::files::read(&place).map_err(|e| e.to_string())?;
+    let file = path.rsplit('/').next().unwrap_or(path);
+    let extension = file.rsplit_once('.').map_or("", |(_, extension)| extension);
+    files::parse(extension, &bytes, name)
 }
 
 fn show_outputs(entry: &Entry, outputs: &[Tensor], args: &Args) -> Result<(), Failure> {
     let mut text = String::new();
     if let Some(dir) = &args.output_dir {
-        std::fs::create_dir_all(dir).map_err(|e| Error::file(dir, e))?;
+        make_folders(dir)?;
     }
     for (port, t) in entry.outputs.iter().zip(outputs) {
         match &args.output_dir {
             Some(dir) => {
-                let path = dir.join(format!("{}.npy", file_name(&port.name)));
-                files::npy::write_file(&path, t.view())?;
-                text.push_str(&format!("{}: {}\n", port.name, path.display()));
+                let path = below(dir, &format!("{}.npy", file_name(&port.name)));
+                let parts = [&npy::header(t.view())[..], &npy::contents(t.view())];
+                sys::files::write(&path, &parts).map_err(|e| of(&path, e))?;
+                text.push_str(&format!("{}: {}\n", port.name, path.to_string_lossy()));
             }
             None => text.push_str(&format!("{}: {}\n", port.name, Summary::from(t))),
         }
     }
     print(&text)
+}
+
+/// Makes a folder and those that it lies in.
+fn make_folders(path: &CStr) -> Result<(), Failure> {
+    let bytes = path.to_bytes();
+    let ends = bytes.iter().enumerate().filter(|(i, b)| *i > 0 && **b == b'/').map(|(i, _)| i);
+    for end in ends.chain([bytes.len()]) {
+        let folder = CString::new(&bytes[..end]).map_err(|e| e.to_string())?;
+        sys::files::make_folder(&folder).map_err(|e| of(&folder, e))?;
+    }
+    Ok(())
+}
+
+/// The path of a file in a folder.
+fn below(dir: &CStr, file: &str) -> CString {
+    let mut path = dir.to_bytes().to_vec();
+    if !path.ends_with(b"/") {
+        path.push(b'/');
+    }
+    path.extend(file.bytes().filter(|b| *b != 0));
+    CString::new(path).unwrap_or_default()
+}
+
+fn of(path: &CStr, e: Errno) -> Failure {
+    format!("{}: {e}", path.to_string_lossy()).into()
 }
 
 /// A name as a file's: what separates folders becomes `_`.
@@ -159,21 +207,19 @@ fn bench(
 ) -> Result<(), Failure> {
     let mut times = Vec::with_capacity(runs);
     for _ in 0..runs {
-        let start = Instant::now();
+        let start = clock::now();
         session.call(0, inputs, given, None)?;
-        times.push(start.elapsed().as_secs_f64() * 1e3);
+        times.push((clock::now() - start) as f64 / 1e6);
     }
     times.sort_by(f64::total_cmp);
-    let at = |fraction: f64| times[((runs - 1) as f64 * fraction).round() as usize];
+    let at = |fraction: f64| times[((runs - 1) as f64 * fraction + 0.5) as usize];
     print(&format!("{runs} runs: median {:.4} ms  min {:.4} ms  p95 {:.4} ms\n", at(0.5), at(0.0), at(0.95)))
 }
 
 /// Prints to stdout. A reader that has gone away is no failure.
 fn print(text: &str) -> Result<(), Failure> {
-    match std::io::stdout().write_all(text.as_bytes()) {
-        Err(e) if e.kind() != std::io::ErrorKind::BrokenPipe => {
-            Err(format!("cannot write to standard output: {e}").into())
-        }
-        _ => Ok(()),
+    match sys::files::print(text) {
+        Ok(()) | Err(Errno::BROKEN_PIPE) => Ok(()),
+        Err(e) => Err(format!("cannot write to standard output: {e}").into()),
     }
 }

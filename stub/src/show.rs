@@ -1,8 +1,11 @@
 //! What the program says of itself.
 
+use alloc::borrow::ToOwned;
+use alloc::format;
+use alloc::string::String;
 use burin_runtime::cpu;
 use burin_runtime::model::{Entry, Model, Port};
-use std::fmt::Write;
+use core::fmt::Write;
 
 /// The text of `--help`.
 pub(crate) fn help(model: &Model, entry: &Entry, program: &str) -> String {

@@ -17,6 +17,7 @@ pub mod pt {
     pub const GNU_PROPERTY: u32 = 0x6474_e553;
     pub const GNU_EH_FRAME: u32 = 0x6474_e550;
     pub const GNU_STACK: u32 = 0x6474_e551;
+    pub const GNU_RELRO: u32 = 0x6474_e552;
 }
 
 /// Segment flags.

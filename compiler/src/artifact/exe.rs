@@ -3,9 +3,9 @@
 //! The stub's memory image stays as it is. Behind it come the compiled image (readable and
 //! executable) and the weights (readable), both loaded by the system as every other part of the
 //! program, and both with a section header, so that `strip` keeps them. Program headers cannot grow
-//! (the stub's first section follows them), so the new ones take the places of notes and of the table for
-//! stack unwinding, which nothing needs at run time. The stub finds the model through a [`Locator`](LOCATOR_MAGIC): distances from
-//! itself, so that it works wherever the program is loaded.
+//! (the stub's first section follows them), so the new ones take the places of notes and of the table
+//! for stack unwinding, which nothing needs at run time. The stub finds the model through a
+//! [`Locator`](LOCATOR_MAGIC): distances from itself, so that it works wherever the program is loaded.
 
 use super::elf::{
     self, HEADER_BYTES, Header, SECTION_BYTES, SEGMENT_BYTES, Section, Segment, pf, pt, shf, sht,
@@ -26,8 +26,9 @@ const IMAGE_NAME: usize = 0;
 const WEIGHTS_NAME: usize = 13;
 
 /// Segments that nothing needs at run time; the first are given up first. The stub aborts on a
-/// panic, so that its stack is never unwound.
-const SPARE: [u32; 3] = [pt::GNU_PROPERTY, pt::NOTE, pt::GNU_EH_FRAME];
+/// panic, so that its stack is never unwound, and has nothing that relocates it and would then protect
+/// what it has relocated.
+const SPARE: [u32; 4] = [pt::GNU_PROPERTY, pt::NOTE, pt::GNU_EH_FRAME, pt::GNU_RELRO];
 
 /// What the model's parts are aligned to: the page size of x86-64.
 const PAGE: u64 = 4096;

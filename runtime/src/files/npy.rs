@@ -1,14 +1,16 @@
-//! NumPy's `.npy` (read and write) and `.npz` (read).
+//! NumPy's `.npy`.
 //!
 //! The header is read here rather than by a crate: it is a dictionary of three known keys, and a
 //! parser of all Python literals would make up a tenth of a compiled model's executable.
 //! Format: NEP 1, "A Simple File Format for NumPy Arrays", versions 1 to 3. NumPy has no bfloat16:
 //! such tensors are written as `f32`, which holds every value of theirs.
 
-use crate::error::Error;
 use crate::tensor::{BF16, DType, Tensor, TensorRef, byte_count};
-use std::io::{self, Read, Seek, Write};
-use std::path::Path;
+use alloc::borrow::{Cow, ToOwned};
+use alloc::format;
+use alloc::string::{String, ToString};
+use alloc::vec;
+use alloc::vec::Vec;
 
 const MAGIC: &[u8; 6] = b"\x93NUMPY";
 /// The header's end is a multiple of this.
@@ -32,27 +34,25 @@ const CODES: [(DType, &str); 12] = [
     (DType::Bool, "|b1"),
 ];
 
-/// Reads an array.
-pub fn read(from: &mut impl Read) -> Result<Tensor, String> {
-    let header = read_header(from)?;
+/// Reads the array in a file's bytes. What follows it is ignored.
+pub fn read(bytes: &[u8]) -> Result<Tensor, String> {
+    let (header, data) = read_header(bytes)?;
     let dtype = header.dtype()?;
     let expected =
         byte_count(dtype, &header.shape).ok_or_else(|| format!("shape {:?} is too large", header.shape))?;
-    let mut data = Vec::new();
-    from.take(expected as u64).read_to_end(&mut data).map_err(|e| e.to_string())?;
-    if data.len() < expected {
-        return Err(format!(
-            "the file is truncated: found {} bytes of data, expected {expected}",
-            data.len()
-        ));
-    }
+    let data = data.get(..expected).ok_or_else(|| {
+        format!("the file is truncated: found {} bytes of data, expected {expected}", data.len())
+    })?;
+    let data = if header.fortran {
+        Cow::Owned(row_major(data, &header.shape, dtype.bytes()))
+    } else {
+        Cow::Borrowed(data)
+    };
+    let mut t = Tensor::from_bytes(dtype, &header.shape, &data).map_err(|e| e.to_string())?;
     if header.code.starts_with('>') {
-        data.chunks_exact_mut(dtype.bytes()).for_each(<[u8]>::reverse);
+        t.bytes_mut().chunks_exact_mut(dtype.bytes()).for_each(<[u8]>::reverse);
     }
-    if header.fortran {
-        data = row_major(&data, &header.shape, dtype.bytes());
-    }
-    Tensor::from_bytes(dtype, &header.shape, &data).map_err(|e| e.to_string())
+    Ok(t)
 }
 
 struct Header {
@@ -89,45 +89,28 @@ impl Header {
     }
 }
 
-fn read_header(from: &mut impl Read) -> Result<Header, String> {
-    let bad = |e: io::Error| format!("not an .npy file: {e}");
-    let mut start = [0; 8];
-    from.read_exact(&mut start).map_err(bad)?;
+/// The header, and what follows it.
+fn read_header(bytes: &[u8]) -> Result<(Header, &[u8]), String> {
+    let short = || "not an .npy file: it ends within its header".to_owned();
+    let (start, rest) = bytes.split_first_chunk::<8>().ok_or_else(short)?;
     if !start.starts_with(MAGIC) {
         return Err("not an .npy file: it does not begin with \\x93NUMPY".to_owned());
     }
-    let mut len = [0; 4];
     let wide = start[6] > 1;
-    from.read_exact(&mut len[..if wide { 4 } else { 2 }]).map_err(bad)?;
-    let len = u32::from_le_bytes(len) as usize;
+    let (len, rest) = rest.split_at_checked(if wide { 4 } else { 2 }).ok_or_else(short)?;
+    let len = len.iter().rev().fold(0, |n, b| n << 8 | *b as usize);
     if len > MAX_HEADER {
         return Err(format!("the header has {len} bytes, expected at most {MAX_HEADER}"));
     }
-    let mut text = vec![0; len];
-    from.read_exact(&mut text).map_err(bad)?;
-    let header = std::str::from_utf8(&text).ok().and_then(Header::parse);
-    header.ok_or_else(|| format!("found the header {:?}", String::from_utf8_lossy(&text).trim_end()))
+    let (text, data) = rest.split_at_checked(len).ok_or_else(short)?;
+    let header = core::str::from_utf8(text).ok().and_then(Header::parse);
+    let header =
+        header.ok_or_else(|| format!("found the header {:?}", String::from_utf8_lossy(text).trim_end()))?;
+    Ok((header, data))
 }
 
-/// Reads an array from an `.npz` archive: the one called `name`, or the only one that there is.
-pub fn read_archive(from: impl Read + Seek, name: &str) -> Result<Tensor, String> {
-    let mut archive = zip::ZipArchive::new(from).map_err(|e| format!("not an .npz file: {e}"))?;
-    let names: Result<Vec<String>, _> = archive.file_names().map(|n| n.map(|n| n.into_owned())).collect();
-    let names = names.map_err(|e| format!("not an .npz file: {e}"))?;
-    let wanted = format!("{name}.npy");
-    let file = match &names[..] {
-        [only] => only,
-        all => all.iter().find(|n| **n == wanted).ok_or_else(|| {
-            let all: Vec<&str> = all.iter().map(|n| n.trim_end_matches(".npy")).collect();
-            format!("found the arrays {}, expected one called {name}", all.join(", "))
-        })?,
-    };
-    let mut entry = archive.by_name(file).map_err(|e| format!("{file}: {e}"))?;
-    read(&mut entry).map_err(|e| format!("{file}: {e}"))
-}
-
-/// Writes an array.
-pub fn write(to: &mut impl Write, t: TensorRef<'_>) -> io::Result<()> {
+/// What a file with this tensor begins with. Its [`contents`] follow.
+pub fn header(t: TensorRef<'_>) -> Vec<u8> {
     let dtype = if t.dtype() == DType::BF16 { DType::F32 } else { t.dtype() };
     let code = CODES.iter().find(|c| c.0 == dtype).map_or("|V1", |c| c.1);
     let extents: String = t.shape().iter().map(|d| format!("{d}, ")).collect();
@@ -136,27 +119,36 @@ pub fn write(to: &mut impl Write, t: TensorRef<'_>) -> io::Result<()> {
     let text = format!("{{'descr': '{code}', 'fortran_order': False, 'shape': ({extents}), }}");
     let before = MAGIC.len() + 4;
     let len = (before + text.len() + 1).next_multiple_of(HEADER_ALIGN) - before;
-    to.write_all(MAGIC)?;
-    to.write_all(&[1, 0])?;
-    to.write_all(&(len as u16).to_le_bytes())?;
-    writeln!(to, "{text:<width$}", width = len - 1)?;
+    let mut out = MAGIC.to_vec();
+    out.extend_from_slice(&[1, 0]);
+    out.extend_from_slice(&(len as u16).to_le_bytes());
+    out.extend_from_slice(text.as_bytes());
+    out.resize(before + len - 1, b' ');
+    out.push(b'\n');
+    out
+}
+
+/// What follows the [`header`].
+pub fn contents(t: TensorRef<'_>) -> Cow<'_, [u8]> {
     match t.as_slice::<BF16>() {
-        Some(values) => values.iter().try_for_each(|v| to.write_all(&v.to_f32().to_le_bytes())),
-        None => to.write_all(t.bytes()),
+        Some(values) => Cow::Owned(values.iter().flat_map(|v| v.to_f32().to_le_bytes()).collect()),
+        None => Cow::Borrowed(t.bytes()),
     }
 }
 
 /// Writes a file; nothing is left of it on failure.
-pub fn write_file(path: &Path, t: TensorRef<'_>) -> Result<(), Error> {
+#[cfg(feature = "std")]
+pub fn write_file(path: &std::path::Path, t: TensorRef<'_>) -> Result<(), crate::Error> {
+    use std::io::Write;
     let make = || {
-        let mut file = io::BufWriter::new(std::fs::File::create(path)?);
-        write(&mut file, t)?;
-        file.flush()
+        let mut file = std::fs::File::create(path)?;
+        file.write_all(&header(t))?;
+        file.write_all(&contents(t))
     };
-    make().map_err(|e| {
+    make().map_err(|e: std::io::Error| {
         // The failure that is reported is the first one.
         let _ = std::fs::remove_file(path);
-        Error::file(path, e)
+        crate::Error::file(path, e)
     })
 }
 

@@ -1,7 +1,11 @@
 //! Statistics of a tensor, for people to look at.
 
 use crate::tensor::{Tensor, TensorRef, type_text};
-use std::fmt;
+use alloc::borrow::ToOwned;
+use alloc::format;
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::fmt;
 
 /// How many of the first values are kept.
 const FIRST: usize = 8;
@@ -66,16 +70,17 @@ impl From<&Tensor> for Summary {
     }
 }
 
-/// Six significant digits, without trailing zeros: `0.25`, `-1.5`, `3.21e-12`.
+/// Six significant digits, without trailing zeros: `0.25`, `-1.5`, `3.21000e-12`.
 fn number(v: f64) -> String {
-    if v == v.trunc() && v.abs() < 1e9 || !v.is_finite() {
+    if v == v as i64 as f64 && v.abs() < 1e9 || !v.is_finite() {
         return format!("{v}");
     }
-    let magnitude = v.abs().log10().floor() as i32;
-    if !(-4..9).contains(&magnitude) {
-        return format!("{v:.5e}");
+    let scientific = format!("{v:.5e}");
+    let exponent = scientific.rsplit('e').next().and_then(|e| e.parse::<i32>().ok()).unwrap_or(0);
+    if !(-4..9).contains(&exponent) {
+        return scientific;
     }
-    let text = format!("{v:.*}", (5 - magnitude).max(0) as usize);
+    let text = format!("{v:.*}", (5 - exponent).max(0) as usize);
     if text.contains('.') { text.trim_end_matches('0').trim_end_matches('.').to_owned() } else { text }
 }
 
@@ -97,6 +102,7 @@ impl fmt::Display for Summary {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use alloc::string::ToString;
 
     #[test]
     fn statistics() {
@@ -108,7 +114,15 @@ mod tests {
 
     #[test]
     fn numbers() {
-        for (v, text) in [(0.1, "0.1"), (-12345.678, "-12345.7"), (1e-12, "1.00000e-12"), (3.0, "3")] {
+        for (v, text) in [
+            (0.1, "0.1"),
+            (-12345.678, "-12345.7"),
+            (1e-12, "1.00000e-12"),
+            (3.0, "3"),
+            (-0.99999999, "-1"),
+            (123456.7, "123457"),
+            (f64::INFINITY, "inf"),
+        ] {
             assert_eq!(number(v), text);
         }
     }

@@ -7,7 +7,14 @@ pub mod team;
 pub mod wait;
 
 #[cfg(feature = "std")]
-pub use threads::{DEFAULT_SPIN, Pool};
+pub use threads::Pool;
 
 #[cfg(feature = "std")]
 mod threads;
+
+use core::time::Duration;
+
+/// How long a thread without work spins before it sleeps, unless it is said otherwise: longer than
+/// what lies between two loops of a call, and than what a caller does between two calls that follow
+/// each other.
+pub const DEFAULT_SPIN: Duration = Duration::from_micros(100);

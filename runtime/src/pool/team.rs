@@ -21,6 +21,7 @@ use alloc::boxed::Box;
 use core::cell::UnsafeCell;
 use core::ptr::NonNull;
 use core::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use core::time::Duration;
 
 /// Work: `(begin, end, worker)`.
 pub(super) type Task<'a> = dyn Fn(usize, usize, usize) + Sync + 'a;
@@ -117,11 +118,12 @@ unsafe impl<S: Send> Send for Team<S> {}
 
 impl<S: System> Team<S> {
     /// A team of so many workers, the caller among them, on a machine with so many CPUs. Workers
-    /// without work spin for `spin` nanoseconds before they sleep; where there are more workers than
-    /// CPUs they sleep at once.
-    pub fn new(workers: usize, cpus: usize, spin: u64) -> Team<S> {
+    /// without work spin for so long before they sleep; where there are more workers than CPUs they
+    /// sleep at once.
+    pub fn new(workers: usize, cpus: usize, spin: Duration) -> Team<S> {
         let workers = workers.clamp(1, gate::MOST);
-        let spin = if workers > cpus { 0 } else { spin };
+        let spin = if workers > cpus { Duration::ZERO } else { spin };
+        let spin = u64::try_from(spin.as_nanos()).unwrap_or(u64::MAX);
         Team {
             gate: Line::default(),
             job: Line(UnsafeCell::new(Job { task: None, tasks: 0, ranges: 1 })),
@@ -331,7 +333,7 @@ mod tests {
 
     #[test]
     fn chunks_shrink_towards_the_end_and_the_own_range_comes_first() {
-        let team = Team::<Unused>::new(2, 2, 0);
+        let team = Team::<Unused>::new(2, 2, Duration::ZERO);
         let chunks = Mutex::new(Vec::new());
         team.run(19, &|begin, end, worker| chunks.lock().expect("one thread").push((begin, end, worker)), 2);
         let own = [(0, 5, 0), (5, 8, 0), (8, 9, 0), (9, 10, 0)];
@@ -363,7 +365,7 @@ mod tests {
 
     #[test]
     fn there_are_no_more_workers_than_the_team_has() {
-        let team = Team::<Unused>::new(2, 2, 0);
+        let team = Team::<Unused>::new(2, 2, Duration::ZERO);
         team.stop();
         // Worker 1, who finds the team at its end, and one too many.
         (0..2).for_each(|_| team.work());

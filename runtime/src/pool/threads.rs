@@ -1,5 +1,6 @@
 //! A small thread pool.
 
+use super::DEFAULT_SPIN;
 use super::team::{Task, Team};
 use super::wait::System;
 use crate::executor::Executor;
@@ -12,11 +13,6 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Condvar, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
-
-/// How long a thread without work spins before it sleeps, unless [`Pool::with_spin`] says otherwise:
-/// longer than what lies between two loops of a call, and than what a caller does between two calls
-/// that follow each other.
-pub const DEFAULT_SPIN: Duration = Duration::from_micros(100);
 
 /// A fixed number of threads that sleep when idle: a [`Team`] with threads of the standard library.
 pub struct Pool {
@@ -35,7 +31,6 @@ impl Pool {
     pub fn with_spin(workers: usize, spin: Duration) -> std::io::Result<Pool> {
         let cpus = std::thread::available_parallelism().map_or(1, |n| n.get());
         let workers = if workers == 0 { cpus } else { workers };
-        let spin = u64::try_from(spin.as_nanos()).unwrap_or(u64::MAX);
         let mut pool = Pool { team: Arc::new(Team::new(workers, cpus, spin)), threads: Vec::new() };
         for worker in 1..pool.team.workers() {
             let team = pool.team.clone();
