@@ -14,6 +14,9 @@ use burin_ir::graph::{Graph, Value};
 use burin_ir::{DType, Expr, Symbol, Term, TermKind};
 use std::collections::HashMap;
 
+/// Columns of the narrowest vector.
+const LEAST_VECTOR: i64 = 4;
+
 /// The layout of every weight that is not row-major.
 pub fn layouts(graph: &Graph, fusion: &Fusion) -> Result<HashMap<Value, Layout>, String> {
     let mut wanted = Wanted(HashMap::new());
@@ -139,7 +142,12 @@ fn packed(
     if shape[axis] >= PANEL && !place.iter().any(|e| e.mentions(column)) {
         return Some(Layout::panels(&shape, axis, &order));
     }
-    let order: Vec<usize> = order.into_iter().chain([axis]).collect();
+    // Too few columns for a vector: inner products, each along its own weights.
+    let inner_products = shape[axis] < LEAST_VECTOR;
+    let order: Vec<usize> = match inner_products {
+        true => [axis].into_iter().chain(order).collect(),
+        false => order.into_iter().chain([axis]).collect(),
+    };
     let layout = Layout::ordered(&ty.shape, &order);
     (layout != Layout::contiguous(&ty.shape)).then_some(layout)
 }

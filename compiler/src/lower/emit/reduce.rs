@@ -9,7 +9,7 @@ use burin_ir::{DType, Expr, ReduceOp, ScalarOp, Symbol, Term, TermKind};
 
 /// Innermost variables of constant extent are unrolled while the reduction's body stands at most
 /// so many times.
-const UNROLLED_BODIES: i64 = 128;
+const UNROLLED_BODIES: i64 = 256;
 /// ... and one position's accumulator is updated at most so many times in a row.
 const UNROLLED_STEPS: i64 = 27;
 /// Sums of squares, and of terms that are no products, are taken in blocks of blocks, of so many

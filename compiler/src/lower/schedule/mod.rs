@@ -151,24 +151,30 @@ struct Contraction {
 
 /// Chooses a schedule: one of wide vectors, if the nest is made of what they can do.
 pub fn choose(nest: &Nest, machine: &Machine) -> Schedule {
-    if let Some(wide) = &machine.wide
-        && is_made_of(nest, wide)
-    {
-        // An axis may be too short for the widest vectors.
-        let mut vector_bits = wide.vector_bits;
-        while vector_bits >= machine.vector_bits {
-            let registers = wide.registers;
-            let l2_bytes = wide.l2_bytes;
-            let machine =
-                Machine { vector_bits, registers, l2_bytes, overwrites_factor: false, wide: None, ..*machine };
-            let schedule = choose_within(nest, &machine);
-            if loads_whole_vectors(nest, &schedule) {
-                return schedule;
-            }
-            vector_bits /= 2;
-        }
-    }
-    choose_within(nest, machine)
+    let wide = machine.wide.as_ref().filter(|w| is_made_of(nest, w));
+    wide.and_then(|w| choose_wide(nest, machine, w)).unwrap_or_else(|| choose_within(nest, machine))
+}
+
+/// The schedule of the widest vectors that an axis is long enough for; inner products, whose vectors
+/// go along the reduction, only where no width does better.
+fn choose_wide(nest: &Nest, machine: &Machine, wide: &Wide) -> Option<Schedule> {
+    let Wide { registers, l2_bytes, .. } = *wide;
+    let widths = std::iter::successors(Some(wide.vector_bits), |bits| Some(bits / 2));
+    let schedules: Vec<Schedule> = widths
+        .take_while(|bits| *bits >= machine.vector_bits)
+        .map(|vector_bits| Machine {
+            vector_bits,
+            registers,
+            l2_bytes,
+            overwrites_factor: false,
+            wide: None,
+            ..*machine
+        })
+        .map(|m| choose_within(nest, &m))
+        .filter(|s| loads_whole_vectors(nest, s))
+        .collect();
+    let best = schedules.iter().find(|s| s.vector.is_some()).or(schedules.first());
+    best.cloned()
 }
 
 /// Whether all values of a nest are `f32`, made by operations that there are for wide vectors.
