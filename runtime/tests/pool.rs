@@ -39,16 +39,20 @@ fn the_cost_of_a_loop() {
         show("  twice, by 2 workers", time(2000, || pool.parallel_for(2, &two)));
         let many = |begin, end, _| (begin..end).for_each(|_| work(rounds / 8));
         show("  twice in 16 tasks, by 2 workers", time(2000, || pool.parallel_for(16, &many)));
-        let rest = Duration::from_micros(300);
-        let woken = || {
-            std::thread::sleep(rest);
-            let start = Instant::now();
-            pool.parallel_for(2, &two);
-            start.elapsed().as_nanos()
+        let woken = |tasks: usize, task: &(dyn Fn(usize, usize, usize) + Sync)| {
+            let mut times: Vec<u128> = (0..200)
+                .map(|_| {
+                    std::thread::sleep(Duration::from_micros(300));
+                    let start = Instant::now();
+                    pool.parallel_for(tasks, task);
+                    start.elapsed().as_nanos()
+                })
+                .collect();
+            times.sort_unstable();
+            (times[100], times[180])
         };
-        let mut times: Vec<u128> = (0..200).map(|_| woken()).collect();
-        times.sort_unstable();
-        show("  twice, by 2 workers, one of them asleep", (times[100], times[180]));
+        show("  twice, by 2 workers, one of them asleep", woken(2, &two));
+        show("  twice in 16 tasks, one of them asleep", woken(16, &many));
     }
 }
 

@@ -61,6 +61,15 @@ struct Job {
 /// its processor. A caller never does: it waits for what runs already.
 const WORKER_RESTS: u32 = 64;
 
+/// Nanoseconds that a loop must take for it to pay to wake a worker: twice what waking one takes.
+const WAKING: u64 = 20_000;
+
+/// Loops of fewer tasks wake workers at once, since one task would be much of their work.
+const PROBED_TASKS: usize = 4;
+
+/// How many tasks the caller runs to find out how long they take.
+const PROBE: usize = 1;
+
 /// CPUs that loops of this process use.
 static BUSY_CPUS: AtomicUsize = AtomicUsize::new(0);
 
@@ -187,7 +196,7 @@ impl<S: System> Team<S> {
     /// Runs a loop with at most so many workers. The caller holds `busy`.
     fn run(&self, tasks: usize, task: &Task<'_>, workers: usize) {
         let task = NonNull::from(task);
-        // SAFETY: only the lifetime changes. `Open` does not go before all who joined have left.
+        // SAFETY: only the lifetime changes. `open` does not go before all who joined have left.
         let task = unsafe { core::mem::transmute::<NonNull<Task<'_>>, NonNull<Task<'static>>>(task) };
         let job = Job { task: Some(task), tasks, ranges: workers };
         // SAFETY: this caller holds `busy`, the gate is closed, and all workers have left.
@@ -198,9 +207,27 @@ impl<S: System> Team<S> {
         let open = Open(self);
         let places = workers as u64 - 1;
         self.gate.0.fetch_add(gate::NUMBER + places * gate::PLACE, Ordering::AcqRel);
-        self.opened.0.notify(places as u32);
+        if self.is_worth_waking(job) {
+            self.opened.0.notify(places as u32);
+        }
         self.run_chunks(job, 0);
         drop(open);
+    }
+
+    /// Whether the loop takes so long that workers who sleep should be woken. Where any do and there
+    /// are many tasks, the caller runs one to find out.
+    fn is_worth_waking(&self, job: Job) -> bool {
+        if job.tasks < PROBED_TASKS || !self.opened.0.has_sleepers() {
+            return true;
+        }
+        let Some(task) = job.task else { return false };
+        let Some((begin, end)) = self.take(job, 0, PROBE) else { return true };
+        let system = self.opened.0.system();
+        let start = system.now();
+        // SAFETY: the caller of the loop keeps the task alive.
+        unsafe { task.as_ref()(begin, end, 0) };
+        let left = (job.tasks - PROBE) as u64;
+        system.now().saturating_sub(start).saturating_mul(left) > WAKING
     }
 
     /// Runs chunks until none are left: of the worker's own range first.
@@ -208,19 +235,19 @@ impl<S: System> Team<S> {
         let Some(task) = job.task else { return };
         for i in 0..job.ranges {
             let range = (worker + i) % job.ranges;
-            while let Some((begin, end)) = self.take(job, range) {
+            while let Some((begin, end)) = self.take(job, range, usize::MAX) {
                 // SAFETY: the task lives until all who joined have left, and this one has not.
                 unsafe { task.as_ref()(begin, end, worker) };
             }
         }
     }
 
-    /// Takes half of what is left of a range.
-    fn take(&self, job: Job, range: usize) -> Option<(usize, usize)> {
+    /// Takes half of what is left of a range, but at most so many tasks.
+    fn take(&self, job: Job, range: usize, most: usize) -> Option<(usize, usize)> {
         let (next, end) = (&self.next[range].0, job.start(range + 1));
         let mut begin = next.load(Ordering::Relaxed);
         while begin < end {
-            let chunk = (end - begin).div_ceil(2);
+            let chunk = (end - begin).div_ceil(2).min(most);
             match next.compare_exchange_weak(begin, begin + chunk, Ordering::Relaxed, Ordering::Relaxed) {
                 Ok(_) => return Some((begin, begin + chunk)),
                 Err(now) => begin = now,
@@ -340,6 +367,20 @@ mod tests {
         let other = [(10, 15, 0), (15, 17, 0), (17, 18, 0), (18, 19, 0)];
         assert_eq!(chunks.into_inner().expect("one thread"), [own, other].concat());
     }
+
+    #[test]
+    fn short_loops_wake_nobody() {
+        let team = Team::<Unused>::new(2, 2, Duration::ZERO);
+        let job = |tasks| Job { task: Some(NonNull::from(NOTHING)), tasks, ranges: 2 };
+        assert!(team.is_worth_waking(job(100)), "nobody sleeps");
+        team.opened.0.sleep_until(|| {
+            assert!(team.is_worth_waking(job(PROBED_TASKS - 1)), "there are few tasks");
+            assert!(!team.is_worth_waking(job(PROBED_TASKS)), "they take no time");
+            true
+        });
+    }
+
+    const NOTHING: &Task<'static> = &|_, _, _| ();
 
     #[test]
     fn ranges_cover_the_tasks() {

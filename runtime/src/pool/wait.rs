@@ -55,6 +55,11 @@ impl<S: System> Event<S> {
         }
     }
 
+    /// Whether somebody slept a moment ago.
+    pub(super) fn has_sleepers(&self) -> bool {
+        self.sleepers.load(Ordering::Relaxed) > 0
+    }
+
     pub(super) fn system(&self) -> &S {
         &self.system
     }
