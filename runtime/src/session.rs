@@ -112,6 +112,21 @@ impl Session {
         dims: &[(&str, i64)],
         trace: Option<Trace<'_>>,
     ) -> Result<Vec<Tensor>, Error> {
+        let mut outputs = Vec::new();
+        self.call_into(entry, inputs, dims, trace, &mut outputs)?;
+        Ok(outputs)
+    }
+
+    /// The same into tensors of an earlier call, whose memory is used again where it is large enough:
+    /// neither asked for nor cleared each time. On failure they hold anything.
+    pub fn call_into(
+        &mut self,
+        entry: usize,
+        inputs: &[TensorRef<'_>],
+        dims: &[(&str, i64)],
+        trace: Option<Trace<'_>>,
+        outputs: &mut Vec<Tensor>,
+    ) -> Result<(), Error> {
         let model = self.model.clone();
         let e = get_entry(&model, entry)?;
         let dims = bind(e, inputs, dims)?;
@@ -128,7 +143,8 @@ impl Session {
             self.arena = allocate(0, "the arena")?;
             self.arena = allocate(needs.arena_bytes, "the arena")?;
         }
-        self.execute(&model, e, inputs, &dims, &needs, trace)
+        make_room(outputs, e, &needs)?;
+        self.execute(&model, e, inputs, &dims, outputs, trace)
     }
 
     /// What a call of an entry with these dimensions (in the order of [`Entry::dims`]) needs.
@@ -175,13 +191,10 @@ impl Session {
         e: &Entry,
         inputs: &[TensorRef<'_>],
         dims: &[i64],
-        needs: &Needs,
+        outputs: &mut [Tensor],
         trace: Option<Trace<'_>>,
-    ) -> Result<Vec<Tensor>, Error> {
-        let zeros = |(p, s): (&Port, &Vec<usize>)| Tensor::zeros(p.dtype, s);
-        let outputs: Result<Vec<Tensor>, Error> = e.outputs.iter().zip(&needs.outputs).map(zeros).collect();
-        let mut outputs = outputs?;
-        let mut output_dims: Vec<i64> = needs.outputs.iter().flatten().map(|d| *d as i64).collect();
+    ) -> Result<(), Error> {
+        let mut output_dims: Vec<i64> = outputs.iter().flat_map(|t| t.shape()).map(|d| *d as i64).collect();
         let input_ptrs: Vec<*const u8> = inputs.iter().map(|t| t.bytes().as_ptr()).collect();
         let pointer = |(t, p): (&mut Tensor, &Port)| {
             if p.unbounded { core::ptr::null_mut() } else { t.bytes_mut().as_mut_ptr() }
@@ -222,7 +235,7 @@ impl Session {
         for (((t, shape), port), memory) in outputs.iter_mut().zip(&shapes).zip(&e.outputs).zip(allocated) {
             finish_output(t, shape, port, memory)?;
         }
-        Ok(outputs)
+        Ok(())
     }
 
     fn failure(&self, e: &Entry, answer: i32, s: Status) -> Error {
@@ -277,15 +290,30 @@ unsafe extern "C" fn trace_step(host: *mut c_void, step: u32, done: u32) {
     }
 }
 
+/// Makes the tensors ones for an entry's outputs, of the memory that they have where it is enough.
+fn make_room(outputs: &mut Vec<Tensor>, e: &Entry, needs: &Needs) -> Result<(), Error> {
+    outputs.truncate(e.outputs.len());
+    for (i, (port, shape)) in e.outputs.iter().zip(&needs.outputs).enumerate() {
+        let Some(t) = outputs.get_mut(i) else {
+            outputs.push(Tensor::zeros(port.dtype, shape)?);
+            continue;
+        };
+        // The memory of an output without bound is asked for during the call.
+        if port.unbounded || t.dtype() != port.dtype || !t.reshape_within(shape) {
+            *t = Tensor::zeros(port.dtype, shape)?;
+        }
+    }
+    Ok(())
+}
+
 /// Gives an output the shape and memory that it turned out to have.
 fn finish_output(t: &mut Tensor, shape: &[usize], port: &Port, memory: Option<Buffer>) -> Result<(), Error> {
     if let Some(memory) = memory {
-        let bytes = byte_count(port.dtype, shape).filter(|n| *n <= memory.len());
-        if let Some(n) = bytes {
-            *t = Tensor::from_bytes(port.dtype, shape, &memory[..n])?;
+        if let Some(whole) = Tensor::from_buffer(port.dtype, shape, memory) {
+            *t = whole;
             return Ok(());
         }
-    } else if t.shrink(shape) {
+    } else if t.reshape_within(shape) {
         return Ok(());
     }
     let message = format!("output \"{}\" is larger than the memory for it", port.name);

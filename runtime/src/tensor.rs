@@ -288,6 +288,12 @@ impl Tensor {
         Ok(t)
     }
 
+    /// A tensor in that memory; `None` where it is too small.
+    pub(crate) fn from_buffer(dtype: DType, shape: &[usize], data: Buffer) -> Option<Tensor> {
+        byte_count(dtype, shape).filter(|n| *n <= data.len())?;
+        Some(Tensor { dtype, shape: shape.to_vec(), data })
+    }
+
     /// A copy of elements; an error where their number does not fit the shape.
     pub fn new<T: Element>(shape: &[usize], values: &[T]) -> Result<Tensor, Error> {
         let r = TensorRef::new(shape, values)?;
@@ -325,10 +331,11 @@ impl Tensor {
         self.view().as_slice()
     }
 
-    /// Gives it a shape of as many or fewer elements: those at the front are kept.
-    pub(crate) fn shrink(&mut self, shape: &[usize]) -> bool {
+    /// Gives it a shape for whose elements its memory is enough: those at the front are kept, what
+    /// follows them is any number.
+    pub(crate) fn reshape_within(&mut self, shape: &[usize]) -> bool {
         let fits = byte_count(self.dtype, shape).is_some_and(|n| n <= self.data.len());
-        if fits {
+        if fits && self.shape != shape {
             self.shape = shape.to_vec();
         }
         fits

@@ -87,9 +87,9 @@ fn try_run(words: &[&'static CStr]) -> Result<(), Failure> {
     // A dimension that inputs give must agree with the command line; the session checks.
     let given: Vec<(&str, i64)> = args.dims.iter().map(|(n, v)| (n.as_str(), *v)).collect();
     let mut session = session(&model, &args)?;
-    let outputs = session.call(0, &views, &given, None)?;
+    let mut outputs = session.call(0, &views, &given, None)?;
     if let Some(runs) = args.bench {
-        return bench(&mut session, &views, &given, runs);
+        return bench(&mut session, &views, &given, &mut outputs, runs);
     }
     show_outputs(entry, &outputs, &args)
 }
@@ -203,12 +203,13 @@ fn bench(
     session: &mut Session,
     inputs: &[TensorRef<'_>],
     given: &[(&str, i64)],
+    outputs: &mut Vec<Tensor>,
     runs: usize,
 ) -> Result<(), Failure> {
     let mut times = Vec::with_capacity(runs);
     for _ in 0..runs {
         let start = clock::now();
-        session.call(0, inputs, given, None)?;
+        session.call_into(0, inputs, given, None, outputs)?;
         times.push((clock::now() - start) as f64 / 1e6);
     }
     times.sort_by(f64::total_cmp);
