@@ -2,7 +2,8 @@
 //!
 //! [`compile`] runs the pipeline and makes native code; [`Compiled::artifact`] is what the writers of
 //! [`artifact`](crate::artifact) take, and [`Compiled::load`] maps the same image into this process,
-//! so that what runs at once and what is written are the same bytes.
+//! so that what runs at once and what is written are the same bytes (but for the weights' id, which
+//! tells files apart).
 
 use crate::artifact::{Artifact, ArtifactError, CodeRef, Machine, image, weights};
 use crate::graph::Fuel;
@@ -13,10 +14,8 @@ use crate::target::native::levels::TargetSpec;
 use crate::target::native::link::Code;
 use crate::target::native::{self, NativeError};
 use burin_ir::graph::Graph;
-use burin_runtime::buffer::Buffer;
 use burin_runtime::{Model, load};
-use std::io::Cursor;
-use std::path::Path;
+use memmap2::{Mmap, MmapMut};
 use std::sync::Arc;
 
 /// Why a graph could not be compiled, by whose fault it is.
@@ -100,27 +99,23 @@ impl Compiled {
 
     /// The model in this process, its weights in memory; an error where this machine cannot run it.
     pub fn load(&self) -> Result<Model, CompileError> {
-        let mut image = image::build(&self.artifact())?;
-        let bytes = weights::segment_bytes(&self.program)?;
-        let memory = usize::try_from(bytes).ok().and_then(Buffer::zeroed);
-        let mut memory = memory
-            .ok_or_else(|| CompileError::Input(format!("there is no memory for {bytes} bytes of weights")))?;
-        let place = Path::new("memory");
-        let id = weights::write_segment(&self.program, &mut Cursor::new(&mut memory[..]), place)?;
-        let at = image::WEIGHT_ID as usize;
-        image.bytes[at..at + 8].copy_from_slice(&id.to_le_bytes());
+        let image = image::build(&self.artifact())?;
+        let weights = self.weights()?;
         let fail = |e: burin_runtime::Error| CompileError::Input(e.to_string());
         let code = load::executable(&image.bytes).map_err(fail)?;
         // SAFETY: the image is the compiler's own, mapped executable, and neither segment is changed.
-        unsafe { Model::new(code, Arc::new(Weights(memory))) }.map_err(fail)
+        unsafe { Model::new(code, Arc::new(weights)) }.map_err(fail)
     }
-}
 
-/// A weight segment on the heap.
-struct Weights(Buffer);
-
-impl AsRef<[u8]> for Weights {
-    fn as_ref(&self) -> &[u8] {
-        &self.0
+    /// The weight segment, which nobody can write to any more.
+    fn weights(&self) -> Result<Mmap, CompileError> {
+        let bytes = weights::segment_bytes(&self.program)?;
+        let fail = |e: std::io::Error| {
+            CompileError::Input(format!("there is no memory for {bytes} bytes of weights: {e}"))
+        };
+        let size = usize::try_from(bytes).map_err(|e| fail(std::io::Error::other(e)))?;
+        let mut memory = MmapMut::map_anon(size).map_err(fail)?;
+        weights::fill_segment(&self.program, &mut memory)?;
+        memory.make_read_only().map_err(fail)
     }
 }

@@ -43,8 +43,7 @@ impl Packing {
         let dims = in_order(dims);
         for panel in 0..columns.count.div_ceil(width) {
             let first = panel * width;
-            let lanes =
-                Dim { count: width.min(columns.count - first), source: columns.source, place: 1 };
+            let lanes = Dim { count: width.min(columns.count - first), source: columns.source, place: 1 };
             let all = [&dims[..], &[lanes]].concat();
             walk(&all, (first * columns.source, panel * stride), (from, to));
         }

@@ -4,7 +4,9 @@
 #![cfg(all(target_arch = "x86_64", target_os = "linux"))]
 #![allow(clippy::unwrap_used)]
 
-use burin_compiler::artifact::{Artifact, CodeRef, Machine, bundle, exe, header, image, object, sharedlib};
+use burin_compiler::artifact::{
+    Artifact, CodeRef, Machine, bundle, exe, header, image, object, sharedlib, weights,
+};
 use burin_compiler::program::{Port, Program, Weight};
 use burin_ir::graph::Constant;
 use burin_ir::{DType, Expr, Tensor, TensorType};
@@ -42,7 +44,12 @@ fn program() -> Program {
         name: "adder".into(),
         inputs: vec![port("x")],
         outputs: vec![port("y")],
-        weights: vec![Weight { name: "w".into(), constant: Constant::Data(weight), offset: 0, packing: None }],
+        weights: vec![Weight {
+            name: "w".into(),
+            constant: Constant::Data(weight),
+            offset: 0,
+            packing: None,
+        }],
         weight_bytes: 16,
         arena_bytes: Expr::constant(64),
         nodes: vec!["add".into()],
@@ -127,6 +134,24 @@ fn a_bundle_loads_and_runs() {
 }
 
 #[test]
+fn outputs_are_used_again() {
+    let dir = tempfile::tempdir().unwrap();
+    // SAFETY: just written.
+    let model = unsafe { load::load(&bundled(dir.path())) }.unwrap();
+    let mut session = Session::new(&model).unwrap();
+    let x = [1f32, 2.0, 3.0, 4.0];
+    let inputs = [TensorRef::new(&[4], &x).unwrap()];
+    let large = burin_runtime::Tensor::new(&[2, 9], &[7f32; 18]).unwrap();
+    let other = burin_runtime::Tensor::new(&[4], &[7i32; 4]).unwrap();
+    for (mut outputs, again) in [(vec![large], true), (vec![other], false), (vec![], false)] {
+        let before = outputs.first().map(|t| t.bytes().as_ptr());
+        session.call_into(0, &inputs, &[], None, &mut outputs).unwrap();
+        assert_eq!((outputs[0].shape(), outputs[0].as_slice::<f32>()), (&[4][..], Some(&Y[..])));
+        assert!(!again || before == Some(outputs[0].bytes().as_ptr()));
+    }
+}
+
+#[test]
 fn sessions_of_one_model_run_at_once() {
     let dir = tempfile::tempdir().unwrap();
     // SAFETY: just written.
@@ -178,6 +203,7 @@ fn nothing_is_left_of_a_failed_write() {
     let dir = tempfile::tempdir().unwrap();
     let mut p = program();
     p.weights[0].offset = 1;
+    assert!(weights::fill_segment(&p, &mut [0; 128]).is_err());
     let path = dir.path().join("out");
     assert!(bundle::write(&artifact(&p), &path).is_err());
     assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
@@ -379,6 +405,31 @@ fn objects_come_out_for_every_system() {
         let shared = sharedlib::write(&a, &triple, &path);
         assert_eq!(shared.is_ok(), magic == b"\x7fELF", "{system}");
     }
+}
+
+#[test]
+fn a_segment_in_memory_is_the_one_in_a_file() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut p = program();
+    // Out of order, with a hole, zeros, and more than one block.
+    let data: Vec<u8> = (0..400_000).map(|i| if i / 70_000 == 1 { 0 } else { i as u8 }).collect();
+    for (name, offset, data) in [("long", 192, &data[..]), ("short", 64, &data[..65]), ("none", 192, &[])] {
+        let constant = Constant::Data(Tensor::new(&[data.len()], data));
+        p.weights.push(Weight { name: name.into(), constant, offset, packing: None });
+    }
+    p.weight_bytes = 192 + 400_000;
+    let bytes = weights::segment_bytes(&p).unwrap() as usize;
+    let mut memory = vec![0; bytes];
+    weights::fill_segment(&p, &mut memory).unwrap();
+    let path = dir.path().join("segment");
+    let id = weights::write_segment(&p, &mut std::fs::File::create(&path).unwrap(), &path).unwrap();
+    let file = std::fs::read(&path).unwrap();
+    let (file, tail) = file.split_at(bytes - 64);
+    assert_eq!((file, &id.to_le_bytes()[..]), (&memory[..bytes - 64], &tail[..8]));
+    assert_eq!(memory[bytes - 64..], [0; 64]);
+    p.weights[1].offset = 0;
+    let e = weights::fill_segment(&p, &mut memory).unwrap_err();
+    assert!(e.to_string().contains("overlaps"), "{e}");
 }
 
 /// A model with far more zeros than the disk should hold.

@@ -1,20 +1,27 @@
-//! Streams the weight segment to a file: `[weights | padding | weight_id]`, as
+//! The weight segment: `[weights | padding | weight_id]`, as
 //! [`burin_runtime::abi::Descriptor::weight_id`] has it.
 //!
-//! Only one computed weight is held at a time. Blocks of zeros are seeked over, so that they take no
-//! room in a file system with sparse files.
+//! It is streamed to a file ([`write_segment`]), where only one computed weight is held at a time, or
+//! put into memory ([`fill_segment`]), several weights at a time. Both start from zeros and leave
+//! blocks of zeros alone, so that they take no room: neither in a file system with sparse files nor
+//! in memory. What a weight's bytes are is said by [`contents`] alone.
 
 use super::ArtifactError;
 use super::image::{Image, WEIGHT_ID};
 use crate::program::{Program, Weight};
 use burin_ir::Tensor;
 use burin_runtime::abi;
+use rayon::prelude::*;
 use std::fs::File;
 use std::io::{self, Seek, SeekFrom, Write};
+use std::ops::Range;
 use std::path::Path;
 
 /// Bytes that are looked at and written at a time.
 const BLOCK: usize = 65536;
+
+/// Blocks that a thread fills at least.
+const BLOCKS_PER_TASK: usize = 16;
 
 /// Bytes of the segment.
 pub fn segment_bytes(program: &Program) -> Result<u64, ArtifactError> {
@@ -50,13 +57,9 @@ pub fn write_segment(
     let start = out.stream_position().map_err(&fail)?;
     let mut hash = Hash(program.weight_bytes);
     for w in &program.weights {
-        let bytes = w.bytes() as u64;
-        if w.offset % abi::ALIGN as u64 != 0 || w.offset.saturating_add(bytes) > program.weight_bytes {
-            let place = format!("{bytes} bytes at {} of {}", w.offset, program.weight_bytes);
-            return Err(ArtifactError::Internal(format!("weight \"{}\" lies at {place}", w.name)));
-        }
-        out.seek(SeekFrom::Start(start + w.offset)).map_err(&fail)?;
-        hash.word(w.offset);
+        let place = place(program, w)?;
+        out.seek(SeekFrom::Start(start + place.start)).map_err(&fail)?;
+        hash.word(place.start);
         write_sparse(out, contents(w)?.bytes(), &mut hash).map_err(&fail)?;
     }
     let end = start + segment_bytes(program)? - abi::ALIGN as u64;
@@ -66,6 +69,53 @@ pub fn write_segment(
     Ok(hash.0)
 }
 
+/// Fills the weights of a segment in memory that is zero. Its id stays 0, as an image's is from the
+/// start: an id tells files apart, and whoever fills memory has the image at hand.
+pub fn fill_segment(program: &Program, memory: &mut [u8]) -> Result<(), ArtifactError> {
+    let mut weights: Vec<&Weight> = program.weights.iter().collect();
+    // Empty weights may lie where another begins.
+    weights.sort_by_key(|w| (w.offset, w.bytes()));
+    let (mut rest, mut at) = (memory, 0);
+    let mut places = Vec::with_capacity(weights.len());
+    for w in weights {
+        let Range { start, end } = place(program, w)?;
+        let skipped = start.checked_sub(at).and_then(|n| rest.split_off_mut(..usize::try_from(n).ok()?));
+        let place = skipped.and_then(|_| rest.split_off_mut(..usize::try_from(end - start).ok()?));
+        let place = place.ok_or_else(|| {
+            ArtifactError::Internal(format!("weight \"{}\" overlaps another or its segment's end", w.name))
+        })?;
+        places.push((w, place));
+        at = end;
+    }
+    places.into_par_iter().try_for_each(|(w, place)| {
+        let contents = contents(w)?;
+        if contents.bytes().len() != place.len() {
+            let (found, expected) = (contents.bytes().len(), place.len());
+            let message = format!("weight \"{}\" has {found} bytes, expected {expected}", w.name);
+            return Err(ArtifactError::Internal(message));
+        }
+        let blocks = place.par_chunks_mut(BLOCK).zip(contents.bytes().par_chunks(BLOCK));
+        blocks.with_min_len(BLOCKS_PER_TASK).for_each(|(place, block)| {
+            if !is_zero(block) {
+                place.copy_from_slice(block);
+            }
+        });
+        Ok(())
+    })
+}
+
+/// Where a weight lies in the segment.
+fn place(program: &Program, w: &Weight) -> Result<Range<u64>, ArtifactError> {
+    let bytes = w.bytes() as u64;
+    let end = w.offset.saturating_add(bytes);
+    if !w.offset.is_multiple_of(abi::ALIGN as u64) || end > program.weight_bytes {
+        let place = format!("{bytes} bytes at {} of {}", w.offset, program.weight_bytes);
+        return Err(ArtifactError::Internal(format!("weight \"{}\" lies at {place}", w.name)));
+    }
+    Ok(w.offset..end)
+}
+
+/// The bytes that a weight has in the segment.
 fn contents(w: &Weight) -> Result<Tensor, ArtifactError> {
     w.contents()
         .map_err(|e| ArtifactError::Internal(format!("weight \"{}\" cannot be computed: {e}", w.name)))
@@ -73,7 +123,7 @@ fn contents(w: &Weight) -> Result<Tensor, ArtifactError> {
 
 fn write_sparse(out: &mut (impl Write + Seek), bytes: &[u8], hash: &mut Hash) -> io::Result<()> {
     for block in bytes.chunks(BLOCK) {
-        if block.iter().fold(0, |all, b| all | b) == 0 {
+        if is_zero(block) {
             out.seek_relative(block.len() as i64)?;
             hash.word(block.len() as u64);
         } else {
@@ -82,6 +132,10 @@ fn write_sparse(out: &mut (impl Write + Seek), bytes: &[u8], hash: &mut Hash) ->
         }
     }
     Ok(())
+}
+
+fn is_zero(block: &[u8]) -> bool {
+    block.iter().fold(0, |all, b| all | b) == 0
 }
 
 /// A fast hash of 64-bit words: enough to tell models apart, not against an adversary.

@@ -82,7 +82,8 @@ impl Fusion {
 /// Decides the fate of every value.
 pub fn run(graph: &Graph) -> Result<Fusion, String> {
     let orders = Orders::assign(graph)?;
-    let mut fusion = Fusion { fates: HashMap::new(), orders, group_sizes: HashMap::new(), sums: HashMap::new() };
+    let mut fusion =
+        Fusion { fates: HashMap::new(), orders, group_sizes: HashMap::new(), sums: HashMap::new() };
     let mut facts: HashMap<Value, Facts> = HashMap::new();
     let mut uses: HashMap<Value, Vec<Use>> = HashMap::new();
     let mut kept: HashMap<Value, &'static str> = HashMap::new();

@@ -53,9 +53,10 @@ impl Orders {
         let n = &graph.nodes[node];
         let Some(ty) = graph.tensor_type(n.outputs[at]).filter(|t| t.rank() >= 3) else { return Ok(None) };
         let same_rank = |v: Value| graph.tensor_type(v).is_some_and(|t| t.rank() == ty.rank());
-        let ordered = n.inputs.iter().enumerate().find_map(|(i, v)| {
-            v.filter(|v| same_rank(*v)).and_then(|v| self.of(v)).map(|order| (i, order))
-        });
+        let ordered =
+            n.inputs.iter().enumerate().find_map(|(i, v)| {
+                v.filter(|v| same_rank(*v)).and_then(|v| self.of(v)).map(|order| (i, order))
+            });
         let order = match (&n.op.meaning, ordered) {
             (Meaning::Pointwise(_), Some((_, order))) => order.to_vec(),
             (Meaning::Pointwise(_), None) => return Ok(None),
@@ -150,9 +151,10 @@ fn keeps_positions(e: &Element, operand: usize) -> bool {
             && *input == operand
         {
             keeps &= index.len() == e.axes.len()
-                && index.iter().enumerate().all(|(d, i)| {
-                    e.axes.iter().enumerate().all(|(other, s)| other == d || !i.mentions(*s))
-                });
+                && index
+                    .iter()
+                    .enumerate()
+                    .all(|(d, i)| e.axes.iter().enumerate().all(|(other, s)| other == d || !i.mentions(*s)));
         }
     });
     keeps
@@ -185,5 +187,6 @@ pub fn wants_columns(graph: &Graph, node: Node, operand: usize, source: Node) ->
     let Ok(renaming) = definition(graph, source, 0) else { return false };
     let TermKind::Load { index: from, .. } = renaming.body.kind() else { return false };
     let at = |s: Symbol| renaming.axes.iter().position(|a| *a == s).and_then(|d| index.get(d).cloned());
-    from.last().is_some_and(|e| !e.substitute(&at).mentions(*column)) && mentions(from, renaming.axes[renaming.axes.len() - 1])
+    from.last().is_some_and(|e| !e.substitute(&at).mentions(*column))
+        && mentions(from, renaming.axes[renaming.axes.len() - 1])
 }

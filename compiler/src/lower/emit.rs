@@ -435,7 +435,8 @@ mod tests {
     #[test]
     fn a_product_becomes_register_tiles() {
         let (m, n, k) = (Symbol::new("m"), Symbol::new("n"), Symbol::new("k"));
-        let buffer = |len: i64, access| NestBuffer { dtype: DType::F32, len: len.into(), access, panels: None };
+        let buffer =
+            |len: i64, access| NestBuffer { dtype: DType::F32, len: len.into(), access, panels: None };
         let a = Term::load(DType::F32, 0, vec![Expr::from(m) * 32 + Expr::from(k)]);
         let b = Term::load(DType::F32, 1, vec![Expr::from(k) * 50 + Expr::from(n)]);
         let value = Term::reduce(ReduceOp::Sum, vec![(k, 32.into())], a * b);

@@ -437,7 +437,8 @@ fn packing(layout: &Layout, shape: &[Expr]) -> Result<Option<Packing>, String> {
     if *layout == Layout::contiguous(shape) {
         return Ok(None);
     }
-    let number = |e: &Expr| e.as_const().and_then(|n| usize::try_from(n).ok()).ok_or("a weight's size varies");
+    let number =
+        |e: &Expr| e.as_const().and_then(|n| usize::try_from(n).ok()).ok_or("a weight's size varies");
     let strides = layout.strides.iter().map(number).collect::<Result<_, _>>()?;
     let panels = layout.panels.as_ref().map(|p| (p.axis, PANEL as usize, p.stride as usize));
     Ok(Some(Packing { strides, panels, len: number(&layout.span(shape))? }))

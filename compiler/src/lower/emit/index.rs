@@ -26,7 +26,9 @@ impl Emitter<'_> {
             None => Some(Expr::ONE),
             Some((s, lanes)) => match e.linear_in(s) {
                 Some((a, _)) => Some(here(&a)),
-                None => steps(&(0..lanes as i64).map(|l| here(&e.substitute(&next(s, l)))).collect::<Vec<_>>()),
+                None => {
+                    steps(&(0..lanes as i64).map(|l| here(&e.substitute(&next(s, l)))).collect::<Vec<_>>())
+                }
             },
         };
         (here(e), stride)

@@ -46,13 +46,7 @@ impl Machine {
     /// What is assumed of a core that has vectors of that width: the caches of a small server core
     /// of the last years, so that code made on one machine does not differ from another's.
     pub const fn with_vectors(vector_bits: u32, registers: u32) -> Machine {
-        Machine {
-            vector_bits,
-            registers,
-            overwrites_factor: false,
-            l2_bytes: 512 << 10,
-            wide: None,
-        }
+        Machine { vector_bits, registers, overwrites_factor: false, l2_bytes: 512 << 10, wide: None }
     }
 }
 
@@ -374,4 +368,3 @@ impl Access {
         self.strides[axis].as_ref().is_some_and(|s| *s == 1)
     }
 }
-

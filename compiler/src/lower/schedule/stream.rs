@@ -51,4 +51,3 @@ pub(super) fn prefers_own_variable(nest: &Nest, axis: usize, lanes: u16) -> bool
     }
     prefers
 }
-

@@ -13,10 +13,7 @@ const POINTS: i64 = 1 << 14;
 /// Chooses which levels are tasks. Where the outermost one has many tiny tiles, it becomes blocks.
 pub(super) fn tasks(nest: &Nest, s: &mut Schedule) {
     let mut total = count(nest, s, 0);
-    while s.parallel < s.order.len()
-        && total < ENOUGH
-        && !in_block(s, s.parallel)
-        && !hoists_between(nest, s)
+    while s.parallel < s.order.len() && total < ENOUGH && !in_block(s, s.parallel) && !hoists_between(nest, s)
     {
         total *= count(nest, s, s.parallel);
         s.parallel += 1;

@@ -55,7 +55,8 @@ impl<'a> Flat<'a> {
     /// Chooses the registers.
     pub fn allocate(&self) -> Result<Output, String> {
         let set = |numbers: &[usize]| numbers.iter().fold(PRegSet::empty(), |s, n| s.with(general(*n)));
-        let vectors = (0..self.code.level.registers()).fold(PRegSet::empty(), |s, n| s.with(PReg::new(n, RegClass::Float)));
+        let vectors = (0..self.code.level.registers())
+            .fold(PRegSet::empty(), |s, n| s.with(PReg::new(n, RegClass::Float)));
         let env = MachineEnv {
             preferred_regs_by_class: [set(&CALLER_SAVED), vectors, PRegSet::empty()],
             non_preferred_regs_by_class: [set(&CALLEE_SAVED), PRegSet::empty(), PRegSet::empty()],

@@ -311,9 +311,8 @@ impl Inst {
             Inst::Imm { to, .. } | Inst::Constant { to, .. } | Inst::Ramp { to, .. } => out.push(made(*to)),
             // The instruction wants three different registers.
             Inst::Gather { to, mask, base, places, .. } => {
-                let apart = |v: VReg| {
-                    Operand::new(v, OperandConstraint::Reg, OperandKind::Def, OperandPos::Early)
-                };
+                let apart =
+                    |v: VReg| Operand::new(v, OperandConstraint::Reg, OperandKind::Def, OperandPos::Early);
                 out.extend([used(*base), used(*places), apart(*mask), apart(*to)]);
             }
             Inst::Word { to, at }
@@ -333,9 +332,10 @@ impl Inst {
                 out.extend([used(*a), used(*b), made(*to)]);
             }
             Inst::AddImm { to, a, .. } | Inst::MulImm { to, a, .. } => out.extend([used(*a), made(*to)]),
-            Inst::Copy { to, v, .. } | Inst::Splat { to, v, .. } | Inst::FromInt { to, v } | Inst::Unary { to, v, .. } => {
-                out.extend([used(*v), made(*to)])
-            }
+            Inst::Copy { to, v, .. }
+            | Inst::Splat { to, v, .. }
+            | Inst::FromInt { to, v }
+            | Inst::Unary { to, v, .. } => out.extend([used(*v), made(*to)]),
             Inst::ShiftLeft { to, a, .. } | Inst::ShiftRight { to, a, .. } => {
                 out.extend([used(*a), Operand::reg_reuse_def(*to, 0)]);
             }

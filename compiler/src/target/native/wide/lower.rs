@@ -125,7 +125,8 @@ impl Lower<'_> {
     }
 
     fn width(&self, ty: ValType) -> Result<Width, Declined> {
-        let width = Width::of(ty.lanes).filter(|w| *w != Width::Zmm || self.indices.code.level == Level::Avx512);
+        let width =
+            Width::of(ty.lanes).filter(|w| *w != Width::Zmm || self.indices.code.level == Level::Avx512);
         match (ty.dtype, width) {
             (DType::F32 | DType::I32 | DType::Bool, Some(width)) => Ok(width),
             _ => Err(format!("a value of {} in {} lanes", ty.dtype, ty.lanes)),

@@ -64,7 +64,12 @@ impl Level {
     pub fn vectors(self) -> Wide {
         // Cores with AVX-512 have 1 MiB or more.
         let l2_bytes = if self == Level::Avx512 { 1 << 20 } else { 512 << 10 };
-        Wide { vector_bits: self.vector_bits(), registers: self.registers() as u32, l2_bytes, has: lower::has }
+        Wide {
+            vector_bits: self.vector_bits(),
+            registers: self.registers() as u32,
+            l2_bytes,
+            has: lower::has,
+        }
     }
 }
 
