@@ -57,6 +57,12 @@ impl Indices {
         }
     }
 
+    /// The first byte of a buffer.
+    pub fn start(&self, buffer: Buf) -> VReg {
+        use cranelift_entity::EntityRef;
+        self.starts[buffer.index()]
+    }
+
     /// Adds to the block that is being written.
     pub fn push(&mut self, inst: Inst) {
         self.code.blocks[self.here].insts.push(inst);

@@ -105,6 +105,8 @@ pub enum Cond {
     NotLessThan(VReg, i32),
     /// It is below zero.
     Negative(VReg),
+    /// It is no multiple of 64.
+    Unaligned(VReg),
 }
 
 /// An instruction, or a few that belong together.
@@ -212,7 +214,11 @@ pub enum Inst {
         v: VReg,
         width: Width,
         at: Address,
+        /// Past the caches, to a multiple of the width.
+        streaming: bool,
     },
+    /// Makes streaming stores visible before all later ones.
+    Fence,
     /// Into the second-level cache.
     Prefetch {
         at: Address,
@@ -355,9 +361,9 @@ impl Inst {
             }
             Inst::Branch { cond, .. } => match cond {
                 Cond::NotLess(a, b) => out.extend([used(*a), used(*b)]),
-                Cond::NotLessThan(a, _) | Cond::Negative(a) => out.push(used(*a)),
+                Cond::NotLessThan(a, _) | Cond::Negative(a) | Cond::Unaligned(a) => out.push(used(*a)),
             },
-            Inst::Jump { .. } | Inst::Return => {}
+            Inst::Jump { .. } | Inst::Return | Inst::Fence => {}
         }
         out
     }

@@ -204,6 +204,7 @@ impl Bytes {
                 self.jump(*no, label + 1)
             }
             Inst::Return => self.leave(),
+            Inst::Fence => self.put(Ok(Instruction::with(Op::Sfence))),
             Inst::Imm { .. }
             | Inst::Place { .. }
             | Inst::Word { .. }
@@ -278,6 +279,7 @@ impl Bytes {
     fn compare(&mut self, cond: Cond, r: &mut Operands<'_>) -> Result<u8, String> {
         const NOT_LESS: u8 = 0x8d;
         const SIGN: u8 = 0x88;
+        const NOT_ZERO: u8 = 0x85;
         let a = r.general();
         match cond {
             Cond::NotLess(..) => {
@@ -287,6 +289,10 @@ impl Bytes {
             Cond::NotLessThan(_, limit) => {
                 self.put(Instruction::with2(Op::Cmp_rm64_imm32, a, limit))?;
                 Ok(NOT_LESS)
+            }
+            Cond::Unaligned(_) => {
+                self.put(Instruction::with2(Op::Test_rm64_imm32, a, 63))?;
+                Ok(NOT_ZERO)
             }
             Cond::Negative(_) => {
                 self.put(Instruction::with2(Op::Test_rm64_r64, a, a))?;

@@ -10,7 +10,7 @@ use super::address::Indices;
 use super::code::{Address, Code, Cond, Inst, Label, UnaryOp, VecOp, Width};
 use crate::target::native::kernel::{has_scratch, parallel_loop};
 use burin_ir::expr::{Expr, Range};
-use burin_ir::loops::{Block, Kernel, Loop, Op, Stmt, Val, ValType, Yield};
+use burin_ir::loops::{Access, Block, Buf, Kernel, Loop, Op, Stmt, Val, ValType, Yield};
 use burin_ir::{DType, ScalarOp};
 use cranelift_entity::SecondaryMap;
 use regalloc2::VReg;
@@ -30,6 +30,7 @@ pub fn lower(kernel: &Kernel, level: Level) -> Result<Code, Declined> {
         indices: Indices::new(code, entry),
         values: SecondaryMap::new(),
         ranges: SecondaryMap::new(),
+        streaming: None,
         constants: SecondaryMap::new(),
     };
     lower.function()?;
@@ -58,8 +59,35 @@ struct Lower<'a> {
     values: SecondaryMap<Val, Option<VReg>>,
     /// What is known of values that are indices.
     ranges: SecondaryMap<Val, Option<Range>>,
+    /// The buffer that is written past the caches.
+    streaming: Option<Buf>,
     /// The bits of values that are the same constant in all lanes.
     constants: SecondaryMap<Val, Option<u32>>,
+}
+
+/// Bytes that are more than the caches hold of what will be read again.
+const LARGE: i64 = 16 << 20;
+
+/// The buffer that a kernel fills and that is too large for the caches, if all its vectors go to multiples
+/// of their width.
+fn streamed(kernel: &Kernel) -> Option<Buf> {
+    let (large, _) = kernel.buffers.iter().find(|(_, b)| {
+        b.access == Access::Write && b.len.as_const().is_some_and(|n| n >= LARGE / b.dtype.bytes() as i64)
+    })?;
+    fills(&kernel.body, kernel, large).then_some(large)
+}
+
+fn fills(block: &Block, kernel: &Kernel, large: Buf) -> bool {
+    block.iter().all(|s| match s {
+        Stmt::Store { buffer, index, value, .. } if *buffer == large => {
+            let lanes = i64::from(kernel.values[*value].lanes);
+            let multiple = index.terms().iter().all(|(_, c)| c % lanes == 0);
+            multiple && index.constant_term() % lanes == 0
+        }
+        Stmt::For(l) => l.carries.is_empty() && fills(&l.body, kernel, large),
+        Stmt::If { then, otherwise, .. } => fills(then, kernel, large) && fills(otherwise, kernel, large),
+        _ => true,
+    })
 }
 
 impl Lower<'_> {
@@ -68,6 +96,24 @@ impl Lower<'_> {
         let [frame, begin, end, worker] = to;
         self.push(Inst::Enter { to });
         self.indices.open_frame(self.kernel, frame, has_scratch(self.kernel).then_some(worker));
+        if let Some(large) = streamed(self.kernel) {
+            // Where the caller's memory is not aligned, the same code with ordinary stores.
+            let (plain, aligned) = (self.indices.code.block(), self.indices.code.block());
+            let cond = Cond::Unaligned(self.indices.start(large));
+            self.push(Inst::Branch { cond, yes: plain, no: aligned });
+            self.indices.here = aligned;
+            self.streaming = Some(large);
+            let mark = self.indices.enter();
+            self.body(begin, end)?;
+            self.indices.leave(mark);
+            self.streaming = None;
+            self.indices.here = plain;
+        }
+        self.body(begin, end)
+    }
+
+    /// The tasks `begin..end`, and the way out.
+    fn body(&mut self, begin: VReg, end: VReg) -> Result<(), Declined> {
         match parallel_loop(self.kernel) {
             Some(l) => self.counted(l, begin, &|v| Cond::NotLess(v, end))?,
             None => {
@@ -77,6 +123,9 @@ impl Lower<'_> {
                 self.indices.here = body;
                 self.block(&self.kernel.body)?;
             }
+        }
+        if self.streaming.is_some() {
+            self.push(Inst::Fence);
         }
         self.push(Inst::Return);
         Ok(())
@@ -110,7 +159,8 @@ impl Lower<'_> {
                 }
                 let v = self.value(*value)?;
                 let at = self.indices.address(*buffer, index, 4)?;
-                self.push(Inst::Store { v, width, at });
+                let streaming = self.streaming == Some(*buffer) && width != Width::Scalar;
+                self.push(Inst::Store { v, width, at, streaming });
             }
             Stmt::Prefetch { buffer, index } => {
                 let at = self.indices.address(*buffer, index, 4)?;

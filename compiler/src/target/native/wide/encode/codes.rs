@@ -32,6 +32,8 @@ codes!(LOAD: [VEX_Vmovss_xmm_m32, VEX_Vmovups_xmm_xmmm128, VEX_Vmovups_ymm_ymmm2
     [EVEX_Vmovss_xmm_k1z_m32, EVEX_Vmovups_xmm_k1z_xmmm128, EVEX_Vmovups_ymm_k1z_ymmm256, EVEX_Vmovups_zmm_k1z_zmmm512]);
 codes!(STORE: [VEX_Vmovss_m32_xmm, VEX_Vmovups_xmmm128_xmm, VEX_Vmovups_ymmm256_ymm]
     [EVEX_Vmovss_m32_k1_xmm, EVEX_Vmovups_xmmm128_k1z_xmm, EVEX_Vmovups_ymmm256_k1z_ymm, EVEX_Vmovups_zmmm512_k1z_zmm]);
+codes!(STREAM: [INVALID, VEX_Vmovntps_m128_xmm, VEX_Vmovntps_m256_ymm]
+    [INVALID, EVEX_Vmovntps_m128_xmm, EVEX_Vmovntps_m256_ymm, EVEX_Vmovntps_m512_zmm]);
 // A scalar moves with its 128 bits.
 codes!(MOVE: [VEX_Vmovaps_xmm_xmmm128, VEX_Vmovaps_xmm_xmmm128, VEX_Vmovaps_ymm_ymmm256]
     [EVEX_Vmovaps_xmm_k1z_xmmm128, EVEX_Vmovaps_xmm_k1z_xmmm128, EVEX_Vmovaps_ymm_k1z_ymmm256, EVEX_Vmovaps_zmm_k1z_zmmm512]);

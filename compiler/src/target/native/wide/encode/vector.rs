@@ -33,9 +33,10 @@ impl Bytes {
                 let at = r.memory(at);
                 self.put(Instruction::with2(self.code(&codes::BROADCAST, *width), r.vector(*width), at))
             }
-            Inst::Store { width, at, .. } => {
+            Inst::Store { width, at, streaming, .. } => {
                 let at = r.memory(at);
-                self.put(Instruction::with2(self.code(&codes::STORE, *width), at, r.vector(*width)))
+                let codes = if *streaming { &codes::STREAM } else { &codes::STORE };
+                self.put(Instruction::with2(self.code(codes, *width), at, r.vector(*width)))
             }
             Inst::Copy { width, .. } => {
                 let (v, to) = (r.vector(*width), r.vector(*width));
