@@ -66,8 +66,10 @@ fn operands(op: &Op) -> &[Val] {
 
 /// A run of definitions in a better order.
 fn ordered(run: Vec<(Val, Op)>) -> Vec<Stmt> {
-    let waits = run.iter().filter(|(_, op)| latency(op) > 0).count();
-    if waits < 4 {
+    // Sums of products are in the best order already: as many sums side by side as registers hold.
+    let products = run.iter().filter(|(_, op)| matches!(op, Op::Scalar(ScalarOp::MulAdd, _))).count();
+    let others = run.iter().filter(|(_, op)| latency(op) > 0).count() - products;
+    if others < 4 || others * 4 < products {
         return run.into_iter().map(|(v, op)| Stmt::Let(v, op)).collect();
     }
     let number: HashMap<Val, usize> = run.iter().enumerate().map(|(i, (v, _))| (*v, i)).collect();
