@@ -17,6 +17,7 @@ pub const GRAPH_PASSES: &[Pass] = &[
     Pass { name: "expand", run: graph::expand::run },
     Pass { name: "fold-expanded", run: graph::fold::run },
     Pass { name: "simplify-expanded", run: graph::simplify::run },
+    Pass { name: "winograd", run: graph::winograd::run },
     Pass { name: "pad", run: graph::pad::run },
     Pass { name: "cse", run: graph::cse::run },
     Pass { name: "dce", run: graph::dce::run },

@@ -52,6 +52,10 @@ impl Orders {
     fn choose(&self, graph: &Graph, node: Node, at: usize) -> Result<Option<Vec<usize>>, String> {
         let n = &graph.nodes[node];
         let Some(ty) = graph.tensor_type(n.outputs[at]).filter(|t| t.rank() >= 3) else { return Ok(None) };
+        // Nothing but the order of its products says where the channels are.
+        if n.op.name == "WinogradOutput" {
+            return Ok(Some(vec![0, 2, 3, 1]));
+        }
         let same_rank = |v: Value| graph.tensor_type(v).is_some_and(|t| t.rank() == ty.rank());
         let ordered =
             n.inputs.iter().enumerate().find_map(|(i, v)| {

@@ -15,6 +15,7 @@ pub mod layout;
 pub mod pad;
 pub mod rewrite;
 pub mod simplify;
+pub mod winograd;
 #[cfg(test)]
 mod tests;
 

@@ -201,6 +201,9 @@ impl Emitter<'_> {
     fn conditional(&mut self, cond: &[Expr], then: &Term, otherwise: &Term, todo: &[Position]) -> Vec<Val> {
         let conds: Vec<Vec<Expr>> =
             todo.iter().map(|p| cond.iter().map(|e| self.along(e, p).0).collect()).collect();
+        if let Some(values) = self.decided(&conds, then, otherwise, todo) {
+            return values;
+        }
         let mut out: Vec<Option<Val>> = vec![None; todo.len()];
         for i in 0..todo.len() {
             if out[i].is_some() {
@@ -225,6 +228,36 @@ impl Emitter<'_> {
             self.push(Stmt::If { cond, then: then_block, otherwise: otherwise_block, yields });
         }
         out.into_iter().map(|v| v.unwrap_or_else(|| unreachable!("every position is in a group"))).collect()
+    }
+
+    /// Where every position decides the condition, no branch is left, and what both sides compute is
+    /// shared with all others.
+    fn decided(
+        &mut self,
+        conds: &[Vec<Expr>],
+        then: &Term,
+        otherwise: &Term,
+        todo: &[Position],
+    ) -> Option<Vec<Val>> {
+        let holds = |c: &Vec<Expr>| {
+            let known = c.iter().map(|e| e.as_const().map(|n| n >= 0));
+            known.reduce(|a, b| match (a, b) {
+                (Some(false), _) | (_, Some(false)) => Some(false),
+                (Some(true), Some(true)) => Some(true),
+                _ => None,
+            })
+        };
+        let sides: Vec<bool> = conds.iter().map(|c| holds(c).unwrap_or(Some(true))).collect::<Option<_>>()?;
+        let mut out = vec![None; todo.len()];
+        for (side, term) in [(true, then), (false, otherwise)] {
+            let which: Vec<usize> = (0..todo.len()).filter(|i| sides[*i] == side).collect();
+            let group: Vec<Position> = which.iter().map(|i| todo[*i].clone()).collect();
+            let values = if group.is_empty() { Vec::new() } else { self.terms(term, &group) };
+            for (i, v) in which.into_iter().zip(values) {
+                out[i] = Some(v);
+            }
+        }
+        out.into_iter().collect()
     }
 
     fn branch(&mut self, t: &Term, group: &[Position]) -> (Block, Vec<Val>) {

@@ -23,6 +23,7 @@ pub mod shape;
 pub mod softmax;
 #[cfg(test)]
 mod tests;
+pub mod winograd;
 mod window;
 
 pub use window::constant_pads;
@@ -51,6 +52,7 @@ pub const FAMILIES: &[&[OpRow]] = &[
     einsum::ROWS,
     conv::ROWS,
     conv_transpose::ROWS,
+    winograd::ROWS,
     pool::ROWS,
     shape::ROWS,
     movement::ROWS,

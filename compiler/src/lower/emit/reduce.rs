@@ -1,7 +1,7 @@
 //! Reductions: one loop nest for all positions of a tile, each with its accumulator.
 
 use super::outer::{Piece, split_extent};
-use super::{Emitter, Position};
+use super::{Emitter, Number, Position};
 use crate::lower::schedule::can_vectorise;
 use burin_ir::loops::{Op, Val, ValType};
 use burin_ir::scalar::to_bits;
@@ -124,13 +124,26 @@ impl Emitter<'_> {
         if let (Some(n), true) = (extent.as_const(), level >= r.unrolled) {
             return (0..n).fold(acc, |acc, i| {
                 let inner = self.with(&at, *var, &i.into(), None);
-                self.plain_level(r, level + 1, inner, acc)
+                let acc = self.plain_level(r, level + 1, inner, acc);
+                if self.schedule.kind == "contract" {
+                    self.forget_loads();
+                }
+                acc
             });
         }
         self.in_blocks(r, extent, acc, &mut |e, i, acc| {
             let inner = e.with(&at, *var, i, None);
             e.apart(r, level + 1 < r.unrolled, acc, |e, acc| e.plain_level(r, level + 1, inner, acc))
         })
+    }
+
+    /// Lets later terms load again what has been loaded here: where sums fill the registers, what
+    /// neighbouring steps share would be spilled.
+    fn forget_loads(&mut self) {
+        if let Some(scope) = self.scopes.last_mut() {
+            scope.numbered.retain(|n, _| !matches!(n, Number::Load(..) | Number::Splat(..)));
+            scope.terms.clear();
+        }
     }
 
     /// A loop of a reduction whose every turn adds to the accumulators.
