@@ -6,6 +6,7 @@ use crate::inputs::{from_runtime, to_runtime};
 use burin_compiler::artifact::bundle;
 use burin_compiler::driver::{self, Compiled};
 use burin_compiler::graph::Fuel;
+use burin_compiler::pipeline;
 use burin_compiler::target::native::levels::TargetSpec;
 use burin_ir::graph::Graph;
 use burin_ir::graph::eval::eval;
@@ -15,7 +16,7 @@ use burin_runtime::{Model, Pool, Session, TensorRef, load};
 use clap::ValueEnum;
 use std::collections::HashMap;
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use tempfile::TempDir;
 
 /// How a model is run.
@@ -148,10 +149,21 @@ impl Native {
 /// The rewrites that each compilation may make: as many as the variable `BURIN_FUEL` says, so that
 /// one that breaks a model can be found by bisection; all where it is not set.
 pub(crate) fn fuel() -> Result<Fuel, Failure> {
-    let Some(amount) = std::env::var_os("BURIN_FUEL") else { return Ok(Fuel::unlimited()) };
+    let without = LEFT_OUT.get().map_or(&[][..], Vec::as_slice);
+    let Some(amount) = std::env::var_os("BURIN_FUEL") else { return Ok(Fuel::unlimited().without(without)) };
     let rewrites = amount.to_str().and_then(|n| n.parse().ok());
     let wrong = || format!("BURIN_FUEL: found {amount:?}, expected a number of rewrites").into();
-    rewrites.map(Fuel::limited).ok_or_else(wrong)
+    rewrites.map(|n| Fuel::limited(n).without(without)).ok_or_else(wrong)
+}
+
+/// The passes that the command line leaves out of every compilation.
+static LEFT_OUT: OnceLock<Vec<String>> = OnceLock::new();
+
+/// Leaves passes out of every compilation from now on.
+pub(crate) fn leave_out(passes: Vec<String>) -> Result<(), Failure> {
+    pipeline::check_without(&passes).map_err(|e| format!("--without: {e}"))?;
+    LEFT_OUT.get_or_init(|| passes);
+    Ok(())
 }
 
 /// Writes a bundle to a temporary folder, and loads it.

@@ -30,6 +30,9 @@ struct Cli {
     /// Show what the compiler does on stderr (BURIN_LOG filters it).
     #[arg(short, long, global = true)]
     verbose: bool,
+    /// Leave a pass out, such as "winograd" (which trades exactness for speed).
+    #[arg(long, global = true, value_name = "PASS")]
+    without: Vec<String>,
 }
 
 #[derive(Subcommand)]
@@ -47,7 +50,7 @@ fn main() -> ExitCode {
     log_to_stderr(cli.verbose);
     failure::announce_panics();
     let main = std::thread::Builder::new().name("main".into()).stack_size(STACK_BYTES);
-    match main.spawn(|| run(cli.command)).map(|thread| thread.join()) {
+    match main.spawn(|| backend::leave_out(cli.without).and_then(|()| run(cli.command))).map(|thread| thread.join()) {
         Ok(Ok(Ok(()))) => ExitCode::SUCCESS,
         Ok(Ok(Err(failure))) => failure.report(),
         Ok(Err(_panic)) => ExitCode::from(failure::OUR_BUG),

@@ -40,6 +40,20 @@ pub const KERNEL_PASSES: &[KernelPass] = &[
     KernelPass { name: "interleave", run: interleave::run },
 ];
 
+/// The pass without which nothing can be lowered.
+const NEEDED: &str = "expand";
+
+/// An error where one of these is no pass that can be left out.
+pub fn check_without(passes: &[String]) -> Result<(), String> {
+    let names: Vec<&str> = GRAPH_PASSES.iter().map(|p| p.name).filter(|n| *n != NEEDED).collect();
+    match passes.iter().find(|p| !names.contains(&p.as_str())) {
+        Some(wrong) => {
+            Err(format!("found \"{wrong}\", expected a pass that can be left out: {}", names.join(", ")))
+        }
+        None => Ok(()),
+    }
+}
+
 /// Runs the passes over a graph as far as the fuel goes; `after` sees it after each one.
 pub fn optimise(
     graph: &mut Graph,
@@ -47,6 +61,9 @@ pub fn optimise(
     after: &mut dyn FnMut(&str, &Graph),
 ) -> Result<(), String> {
     for pass in GRAPH_PASSES {
+        if pass.name != NEEDED && fuel.leaves_out(pass.name) {
+            continue;
+        }
         fuel.pass = pass.name;
         let report = (pass.run)(graph, &mut fuel)?;
         tracing::debug!(pass = pass.name, rewritten = report.rewritten, "ran");

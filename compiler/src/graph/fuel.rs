@@ -10,6 +10,7 @@
 pub struct Fuel {
     limit: Option<u64>,
     spent: u64,
+    without: Vec<String>,
     /// The pass that is running, for messages.
     pub(crate) pass: &'static str,
 }
@@ -23,6 +24,16 @@ impl Fuel {
     /// Fuel for so many rewrites.
     pub fn limited(rewrites: u64) -> Fuel {
         Fuel { limit: Some(rewrites), ..Fuel::default() }
+    }
+
+    /// The same for all passes but these.
+    pub fn without(self, passes: &[String]) -> Fuel {
+        Fuel { without: passes.to_vec(), ..self }
+    }
+
+    /// Whether a pass has none at all.
+    pub(crate) fn leaves_out(&self, pass: &str) -> bool {
+        self.without.iter().any(|p| p == pass)
     }
 
     /// Whether one more rewrite may be made, which is then counted and logged.
