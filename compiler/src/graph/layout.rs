@@ -42,6 +42,11 @@ impl Orders {
         self.0.get(&v).map(Vec::as_slice)
     }
 
+    /// How many values have an order of their own.
+    pub fn count(&self) -> usize {
+        self.0.len()
+    }
+
     /// How many uses of a value with an order of its own make a copy of it.
     pub fn changes(&self, graph: &Graph) -> usize {
         let nodes = graph.regions[graph.body].nodes.iter();

@@ -24,6 +24,8 @@ pub struct Report {
     pub declined: Vec<(String, &'static str)>,
     /// Bytes of the arena at typical dimensions, and the most that is alive at one step.
     pub arena: (i64, i64),
+    /// How many values have an order of their own, and how many uses of them make a copy in another.
+    pub orders: (usize, usize),
 }
 
 /// The nodes behind one kernel call.
@@ -72,6 +74,7 @@ pub fn lower(graph: &Graph, machine: &Machine) -> Result<(Program, Report), Stri
     drafts.retain(|d| d.lowered.nest.axes.iter().all(|(_, n)| *n != 0));
     refuse_unknown_sizes(graph, &drafts)?;
     let mut report = declined(graph, &fusion);
+    report.orders = (fusion.orders.count(), fusion.orders.changes(graph));
     let mut kernels = Kernels::new(machine);
     let calls: Vec<Call> = drafts.iter().map(|d| kernels.of(&d.lowered.nest, &d.name)).collect();
     let (roots, plan) = plan_memory(&places, &drafts, &calls);

@@ -26,6 +26,8 @@ pub fn encode(code: &Code, flat: &Flat<'_>, registers: &Output) -> Result<Vec<u8
         encoder: Encoder::new(64),
         bytes: Vec::new(),
         starts: vec![0; code.blocks.len()],
+        only_jumps: (0..code.blocks.len()).map(|b| only_jumps(b, flat, registers)).collect(),
+        skipped: None,
         jumps: Vec::new(),
         constants: Vec::new(),
         saved: saved(registers),
@@ -33,6 +35,23 @@ pub fn encode(code: &Code, flat: &Flat<'_>, registers: &Output) -> Result<Vec<u8
     };
     out.function(code, flat, registers)?;
     Ok(out.bytes)
+}
+
+/// Where a block goes that moves no registers and does nothing else.
+fn only_jumps(block: Label, flat: &Flat<'_>, registers: &Output) -> Option<Label> {
+    let mut items = registers.block_insts_and_edits(flat, regalloc2::Block::new(block));
+    match (items.next(), items.next()) {
+        (Some(InstOrEdit::Inst(number)), None) => match flat.inst(number) {
+            Inst::Jump { to, .. } => Some(*to),
+            _ => None,
+        },
+        _ => None,
+    }
+}
+
+/// The second byte of the jump that is taken where another one is not.
+fn opposite(jump: u8) -> u8 {
+    jump ^ 1
 }
 
 /// The callee-saved registers that are used.
@@ -56,6 +75,10 @@ struct Bytes {
     bytes: Vec<u8>,
     /// Where each block starts.
     starts: Vec<usize>,
+    /// Where a block goes that does nothing else.
+    only_jumps: Vec<Option<Label>>,
+    /// The block that nothing goes through.
+    skipped: Option<Label>,
     /// Where a 32-bit distance to a block is to be written.
     jumps: Vec<(usize, Label)>,
     /// Where a 32-bit distance to a constant is to be written, and its words.
@@ -124,6 +147,9 @@ impl Bytes {
             self.put(Instruction::with2(Op::Sub_rm64_imm32, Register::RSP, self.stack))?;
         }
         for label in 0..code.blocks.len() {
+            if self.skipped == Some(label) {
+                continue;
+            }
             self.starts[label] = self.bytes.len();
             for item in registers.block_insts_and_edits(flat, regalloc2::Block::new(label)) {
                 match item {
@@ -199,6 +225,16 @@ impl Bytes {
             Inst::Jump { to, .. } => self.jump(*to, label + 1),
             Inst::Branch { cond, yes, no } => {
                 let taken = self.compare(*cond, r)?;
+                // A loop's end: back to its start, and on where it is over.
+                if let Some(start) = self.only_jumps[*no]
+                    && *no == label + 1
+                    && *yes == label + 2
+                {
+                    self.bytes.extend([0x0f, opposite(taken)]);
+                    self.distance(start);
+                    self.skipped = Some(*no);
+                    return Ok(());
+                }
                 self.bytes.extend([0x0f, taken]);
                 self.distance(*yes);
                 self.jump(*no, label + 1)

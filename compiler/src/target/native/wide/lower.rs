@@ -115,7 +115,7 @@ impl Lower<'_> {
     /// The tasks `begin..end`, and the way out.
     fn body(&mut self, begin: VReg, end: VReg) -> Result<(), Declined> {
         match parallel_loop(self.kernel) {
-            Some(l) => self.counted(l, begin, &|v| Cond::NotLess(v, end))?,
+            Some(l) => self.counted(l, begin, &|v| Cond::NotLess(v, end), false)?,
             None => {
                 let (none, body) = (self.indices.code.block(), self.indices.code.block());
                 self.push(Inst::Branch { cond: Cond::NotLess(begin, end), yes: none, no: body });
@@ -419,20 +419,28 @@ impl Lower<'_> {
         let zero = self.indices.code.int();
         self.push(Inst::Imm { to: zero, value: 0 });
         match l.extent.as_const().and_then(|n| i32::try_from(n).ok()) {
-            Some(n) => self.counted(l, zero, &|v| Cond::NotLessThan(v, n)),
+            Some(n) => self.counted(l, zero, &|v| Cond::NotLessThan(v, n), true),
             None => {
                 let end = self.indices.int(&l.extent)?;
-                self.counted(l, zero, &|v| Cond::NotLess(v, end))
+                self.counted(l, zero, &|v| Cond::NotLess(v, end), false)
             }
         }
     }
 
-    /// A loop with its test at the top: `ended` of its variable.
-    fn counted(&mut self, l: &Loop, from: VReg, ended: &dyn Fn(VReg) -> Cond) -> Result<(), Declined> {
+    /// A loop that ends when `ended` holds of its variable: tested at the bottom if it is `sure` to run
+    /// at all, else at the top.
+    fn counted(
+        &mut self,
+        l: &Loop,
+        from: VReg,
+        ended: &dyn Fn(VReg) -> Cond,
+        sure: bool,
+    ) -> Result<(), Declined> {
         let range = self.indices.range_below(&l.extent);
         let inits = l.carries.iter().map(|c| self.value(c.init)).collect::<Result<Vec<_>, _>>()?;
         let before = self.indices.open_loop();
-        let (head, body) = (self.indices.code.block(), self.indices.code.block());
+        let entry = self.indices.code.block();
+        let body = if sure { entry } else { self.indices.code.block() };
         let var = self.indices.code.int();
         let mut params = vec![var];
         for c in &l.carries {
@@ -441,26 +449,29 @@ impl Lower<'_> {
             params.push(v);
             self.values[c.param] = Some(v);
         }
-        self.indices.code.blocks[head].params = params;
+        self.indices.code.blocks[entry].params = params.clone();
         self.indices.here = body;
         self.indices.bind(l.var, var, range);
         self.block(&l.body)?;
         let next = self.indices.code.int();
         self.push(Inst::AddImm { to: next, a: var, by: 1 });
         let nexts = l.carries.iter().map(|c| self.value(c.next));
-        let args = std::iter::once(Ok(next)).chain(nexts).collect::<Result<Vec<_>, _>>()?;
-        self.push(Inst::Jump { to: head, args });
+        let nexts = std::iter::once(Ok(next)).chain(nexts).collect::<Result<Vec<_>, _>>()?;
+        let (last, results) = if sure { (self.indices.here, nexts.clone()) } else { (entry, params) };
+        let again = if sure { self.indices.code.block() } else { self.indices.here };
+        self.indices.code.blocks[again].insts.push(Inst::Jump { to: entry, args: nexts });
         let exit = self.indices.code.block();
-        let cond = ended(var);
-        self.indices.code.blocks[head].insts.push(Inst::Branch { cond, yes: exit, no: body });
+        let cond = ended(results[0]);
+        let no = if sure { again } else { body };
+        self.indices.code.blocks[last].insts.push(Inst::Branch { cond, yes: exit, no });
         let args = std::iter::once(from).chain(inits).collect();
-        self.indices.close_loop(before, Inst::Jump { to: head, args });
+        self.indices.close_loop(before, Inst::Jump { to: entry, args });
         self.indices.here = exit;
         // Under names of their own, so that what follows the loop has no bearing on its registers.
-        for c in &l.carries {
-            let (v, width) = (self.value(c.param)?, self.width(self.kernel.values[c.param])?);
+        for (c, v) in l.carries.iter().zip(&results[1..]) {
+            let width = self.width(self.kernel.values[c.param])?;
             let to = self.indices.code.vector();
-            self.push(Inst::Copy { to, width, v });
+            self.push(Inst::Copy { to, width, v: *v });
             self.values[c.result] = Some(to);
         }
         Ok(())
