@@ -14,6 +14,7 @@ use std::io::Write;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
+use std::sync::{Mutex, MutexGuard};
 
 /// Large enough for loops of many tasks.
 const MODEL: &str = "graph @product(%x: f32[rows, 96], %y: f32[96, 320]) {
@@ -27,16 +28,22 @@ const MODEL: &str = "graph @product(%x: f32[rows, 96], %y: f32[96, 320]) {
 struct Program {
     dir: tempfile::TempDir,
     weight_bytes: u64,
+    _alone: MutexGuard<'static, ()>,
 }
+
+/// One test at a time: a process that starts while another test writes its program inherits the open
+/// file, and what is open for writing cannot be run.
+static ALONE: Mutex<()> = Mutex::new(());
 
 impl Program {
     fn new() -> Program {
+        let alone = ALONE.lock().unwrap_or_else(|e| e.into_inner());
         let dir = tempfile::tempdir().unwrap();
         let target = TargetSpec::new(None, None).unwrap();
         let compiled = native::compile(&graph::parse(MODEL).unwrap(), &target).unwrap();
         let path = dir.path().join("product");
         exe::write(&compiled.artifact(), burin::stub::bytes().unwrap(), &path).unwrap();
-        Program { dir, weight_bytes: compiled.program.weight_bytes }
+        Program { dir, weight_bytes: compiled.program.weight_bytes, _alone: alone }
     }
 
     fn path(&self, name: &str) -> PathBuf {

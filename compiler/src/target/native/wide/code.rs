@@ -368,6 +368,29 @@ impl Inst {
         out
     }
 
+    /// The registers that it uses, those that a jump passes on among them.
+    fn used(&self) -> impl Iterator<Item = VReg> {
+        let operands = self.operands().into_iter().filter(|o| o.kind() == OperandKind::Use);
+        let args = if let Inst::Jump { args, .. } = self { args.clone() } else { Vec::new() };
+        operands.map(|o| o.vreg()).chain(args)
+    }
+
+    /// What it makes, if it does nothing else.
+    fn made(&self) -> Option<VReg> {
+        match self {
+            Inst::Load { to, .. }
+            | Inst::Constant { to, .. }
+            | Inst::Vec { to, .. }
+            | Inst::Unary { to, .. }
+            | Inst::Select { to, .. }
+            | Inst::Splat { to, .. }
+            | Inst::Broadcast { to, .. }
+            | Inst::Copy { to, .. }
+            | Inst::MulAdd { to, .. } => Some(*to),
+            _ => None,
+        }
+    }
+
     /// Registers that it overwrites besides.
     pub fn clobbers(&self) -> PRegSet {
         match self {
@@ -424,20 +447,22 @@ impl Code {
         self.blocks.len() - 1
     }
 
-    /// Removes loads and constants that nothing uses.
+    /// Removes instructions that do nothing but make what nothing uses.
     pub fn drop_unused(&mut self) {
-        let mut used = vec![false; self.registers];
+        let mut uses = vec![0usize; self.registers];
         for inst in self.blocks.iter().flat_map(|b| &b.insts) {
-            let operands = inst.operands();
-            let uses = operands.iter().filter(|o| o.kind() == OperandKind::Use).map(|o| o.vreg());
-            let args = if let Inst::Jump { args, .. } = inst { &args[..] } else { &[] };
-            uses.chain(args.iter().copied()).for_each(|r| used[r.vreg()] = true);
+            inst.used().for_each(|r| uses[r.vreg()] += 1);
         }
-        for block in &mut self.blocks {
-            block.insts.retain(|i| match i {
-                Inst::Load { to, .. } | Inst::Constant { to, .. } => used[to.vreg()],
-                _ => true,
-            });
+        for block in self.blocks.iter_mut().rev() {
+            let mut kept = Vec::with_capacity(block.insts.len());
+            for inst in block.insts.drain(..).rev() {
+                match inst.made() {
+                    Some(to) if uses[to.vreg()] == 0 => inst.used().for_each(|r| uses[r.vreg()] -= 1),
+                    _ => kept.push(inst),
+                }
+            }
+            kept.reverse();
+            block.insts = kept;
         }
     }
 }

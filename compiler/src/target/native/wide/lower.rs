@@ -29,6 +29,7 @@ pub fn lower(kernel: &Kernel, level: Level) -> Result<Code, Declined> {
         kernel,
         indices: Indices::new(code, entry),
         values: SecondaryMap::new(),
+        compares: SecondaryMap::new(),
         ranges: SecondaryMap::new(),
         streaming: None,
         constants: SecondaryMap::new(),
@@ -57,6 +58,8 @@ struct Lower<'a> {
     kernel: &'a Kernel,
     indices: Indices,
     values: SecondaryMap<Val, Option<VReg>>,
+    /// Comparisons of floats: which one, of what.
+    compares: SecondaryMap<Val, Option<(ScalarOp, [Val; 2])>>,
     /// What is known of values that are indices.
     ranges: SecondaryMap<Val, Option<Range>>,
     /// The buffer that is written past the caches.
@@ -142,6 +145,11 @@ impl Lower<'_> {
     fn statement(&mut self, statement: &Stmt) -> Result<(), Declined> {
         match statement {
             Stmt::Let(val, op) => {
+                if let Op::Scalar(op @ (ScalarOp::Lt | ScalarOp::Gt), args) = op
+                    && self.kernel.values[args[0]].dtype == DType::F32
+                {
+                    self.compares[*val] = Some((*op, [args[0], args[1]]));
+                }
                 let v = self.operation(*val, op)?;
                 self.values[*val] = Some(v);
             }
@@ -254,7 +262,7 @@ impl Lower<'_> {
         match self.kernel.values[args[0]].dtype {
             DType::F32 => self.float(op, args, &v, width),
             DType::I32 => self.integer(op, args, &v, width),
-            DType::Bool => self.mask(op, &v, width),
+            DType::Bool => self.mask(op, args, &v, width),
             DType::I64 if op == ScalarOp::Cast(DType::F32) => {
                 let to = self.indices.code.vector();
                 self.push(Inst::FromInt { to, v: v[0] });
@@ -319,13 +327,22 @@ impl Lower<'_> {
         Ok(self.vec(two, width, v[0], v[1]))
     }
 
-    fn mask(&mut self, op: ScalarOp, v: &[VReg], width: Width) -> Result<VReg, Declined> {
+    fn mask(&mut self, op: ScalarOp, args: &[Val], v: &[VReg], width: Width) -> Result<VReg, Declined> {
         let two = match op {
             ScalarOp::And => VecOp::And,
             ScalarOp::Or => VecOp::Or,
             ScalarOp::Xor => VecOp::Xor,
             ScalarOp::Not => return Ok(self.with_constant(VecOp::Xor, width, v[0], u32::MAX)),
             ScalarOp::Select => {
+                // As the instructions have it: the second one unless the comparison holds.
+                let extreme = match self.compares[args[0]] {
+                    Some((ScalarOp::Lt, of)) if of == args[1..] => Some(VecOp::Min),
+                    Some((ScalarOp::Gt, of)) if of == args[1..] => Some(VecOp::Max),
+                    _ => None,
+                };
+                if let Some(op) = extreme {
+                    return Ok(self.vec(op, width, v[1], v[2]));
+                }
                 let to = self.indices.code.vector();
                 self.push(Inst::Select { to, width, mask: v[0], yes: v[1], no: v[2] });
                 return Ok(to);
