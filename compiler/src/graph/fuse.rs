@@ -109,7 +109,8 @@ pub fn run(graph: &Graph) -> Result<Fusion, String> {
             };
             // A view has its operand's elements in row-major order.
             let view = graph.nodes[*node].op.view.then(|| graph.nodes[*node].inputs[0]).flatten();
-            let view = view.filter(|of| fusion.orders.of(*of).is_none());
+            let row_major = |v: Value| fusion.orders.of(v).is_none();
+            let view = view.filter(|of| row_major(*of) && row_major(*v));
             let fate = match (decision, view) {
                 (Err("it is an output" | "it is a state's next value"), _) | (Err(_), None) => {
                     let why = decision.err().unwrap_or_default();
@@ -175,6 +176,9 @@ fn decide(
                 let (node, source) = (graph.producer(u.by)?.0, graph.producer(v)?.0);
                 Some(layout::wants_columns(graph, node, u.operand, source))
             };
+            if by.contracts && fusion.orders.of(v).is_some() {
+                return Err("a product reads it with its channels last");
+            }
             if by.contracts && copied().unwrap_or(false) {
                 return Err("a product reads it along its columns, which lie side by side in a copy");
             }

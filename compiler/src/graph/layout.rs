@@ -14,7 +14,7 @@ use super::fuse::definition;
 use burin_ir::graph::{Constant, Graph, Node, Value};
 use burin_ir::ops::Meaning;
 use burin_ir::{Element, Expr, ReduceOp, ScalarOp, Symbol, Term, TermKind};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 /// Fewer columns are not worth a layout of their own.
 const LEAST_COLUMNS: i64 = 8;
@@ -23,15 +23,33 @@ const LEAST_COLUMNS: i64 = 8;
 #[derive(Clone, Debug, Default)]
 pub struct Orders(HashMap<Value, Vec<usize>>);
 
+/// What is known of values on the way through the graph.
+#[derive(Default)]
+struct Known {
+    /// The images of convolutions.
+    images: HashSet<Value>,
+    /// Elements of a value with an order, moved to other places.
+    moved: HashSet<Value>,
+}
+
 impl Orders {
     /// Decides the order of every node's results.
     pub fn assign(graph: &Graph) -> Result<Orders, String> {
         let mut orders = Orders::default();
-        for node in &graph.regions[graph.body].nodes {
-            for (at, v) in graph.nodes[*node].outputs.iter().enumerate() {
-                if let Some(order) = orders.choose(graph, *node, at)? {
+        let nodes = &graph.regions[graph.body].nodes;
+        let convolutions = nodes.iter().map(|n| &graph.nodes[*n]).filter(|n| n.op.name == "Conv");
+        let images = convolutions.filter_map(|n| n.inputs[0]).collect();
+        let mut known = Known { images, ..Known::default() };
+        for node in nodes {
+            let n = &graph.nodes[*node];
+            for (at, v) in n.outputs.iter().enumerate() {
+                if let Some(order) = orders.choose(graph, *node, at, &known)? {
                     orders.0.insert(*v, order);
                 }
+            }
+            let from_ordered = |v: &Value| orders.0.contains_key(v) || known.moved.contains(v);
+            if matches!(n.op.meaning, Meaning::Movement(_)) && n.inputs.iter().flatten().any(from_ordered) {
+                known.moved.extend(&n.outputs);
             }
         }
         Ok(orders)
@@ -54,12 +72,24 @@ impl Orders {
         views.chain(graph.outputs().iter().copied()).filter(|v| self.0.contains_key(v)).count()
     }
 
-    fn choose(&self, graph: &Graph, node: Node, at: usize) -> Result<Option<Vec<usize>>, String> {
+    fn choose(
+        &self,
+        graph: &Graph,
+        node: Node,
+        at: usize,
+        known: &Known,
+    ) -> Result<Option<Vec<usize>>, String> {
         let n = &graph.nodes[node];
         let Some(ty) = graph.tensor_type(n.outputs[at]).filter(|t| t.rank() >= 3) else { return Ok(None) };
         // Nothing but the order of its products says where the channels are.
         if n.op.name == "WinogradOutput" {
             return Ok(Some(vec![0, 2, 3, 1]));
+        }
+        // An image whose channels were last before they were moved about, and are wanted last again.
+        let comes_from = |v: &Value| self.0.contains_key(v) || known.moved.contains(v);
+        let is_moved = matches!(n.op.meaning, Meaning::Movement(_)) && n.inputs.iter().flatten().any(comes_from);
+        if is_moved && n.op.view && known.images.contains(&n.outputs[at]) && ty.shape[1] != 1 {
+            return Ok(Some([0].into_iter().chain(2..ty.rank()).chain([1]).collect()));
         }
         let same_rank = |v: Value| graph.tensor_type(v).is_some_and(|t| t.rank() == ty.rank());
         let ordered =
@@ -89,8 +119,7 @@ impl Orders {
 }
 
 /// The axis of a sum of products by constants that the constants' index has and the data's has not, if
-/// it is not the last one and long enough; for a product in which both go along the same channels,
-/// that of the channels.
+/// it is not the last one and long enough.
 fn column_axis(graph: &Graph, node: Node, e: &Element) -> Option<usize> {
     let (data, weights) = factors(&e.body)?;
     let input = |t: &Term| match t.kind() {
@@ -105,8 +134,7 @@ fn column_axis(graph: &Graph, node: Node, e: &Element) -> Option<usize> {
     };
     let mentions = |index: &[Expr], s: Symbol| index.iter().any(|e| e.mentions(s));
     let candidates = || e.axes.iter().enumerate().filter(|(_, s)| mentions(index, **s));
-    let own = candidates().find(|(_, s)| !mentions(place, **s));
-    let (axis, symbol) = own.or_else(|| candidates().next())?;
+    let (axis, symbol) = candidates().find(|(_, s)| !mentions(place, **s))?;
     let at = index.iter().position(|e| e.as_symbol() == Some(*symbol))?;
     (columns(constant, at) >= LEAST_COLUMNS && axis + 1 != e.axes.len()).then_some(axis)
 }
