@@ -13,10 +13,11 @@
 //! }
 //! ```
 //!
-//! The header names a runner (`# test: NAME`) or a pass (`# pass: NAME`); the input follows it, then
-//! a line of `=` signs, then what the runner is to answer. Between cases stands a line of `-` signs.
-//! A runner that fails answers `error: ` and the message, whose line numbers count from the case's
-//! header. With `BLESS=1` in the environment the expected parts are rewritten instead of compared.
+//! The header names a runner (`# test: NAME`), a pass (`# pass: NAME`) or the CPU level that code is
+//! shown for (`# wide: LEVEL`); the input follows it, then a line of `=` signs, then what the runner
+//! is to answer. Between cases stands a line of `-` signs. A runner that fails answers `error: ` and
+//! the message, whose line numbers count from the case's header. With `BLESS=1` in the environment
+//! the expected parts are rewritten instead of compared.
 
 use similar::TextDiff;
 use std::fs;
@@ -25,7 +26,7 @@ use std::path::{Path, PathBuf};
 /// Answers for the input of a case, or says what is wrong with it.
 pub type Runner = Box<dyn Fn(&str) -> Result<String, String>>;
 
-/// Finds what a header names: the key (`test` or `pass`) and the name.
+/// Finds what a header names: the key (`test`, `pass` or `wide`) and the name.
 pub type Registry<'a> = &'a dyn Fn(&str, &str) -> Option<Runner>;
 
 /// One case of a file.
@@ -114,8 +115,9 @@ fn cases(text: &str) -> Vec<Case<'_>> {
 fn run_case(case: &Case<'_>, registry: Registry<'_>) -> Result<String, String> {
     let header = case.input.lines().next().unwrap_or_default();
     let named = header.strip_prefix("# ").and_then(|h| h.split_once(": "));
-    let (key, name) = named
-        .ok_or_else(|| format!("found the header {header:?}, expected `# test: NAME` or `# pass: NAME`"))?;
+    let (key, name) = named.ok_or_else(|| {
+        format!("found the header {header:?}, expected `# test: NAME`, `# pass: NAME` or `# wide: LEVEL`")
+    })?;
     let runner = registry(key, name.trim())
         .ok_or_else(|| format!("found {key} {name:?}, expected one that exists"))?;
     let mut found = runner(case.input).unwrap_or_else(|e| format!("error: {e}"));

@@ -1,7 +1,9 @@
-//! What the tests share: the file tests' harness and what they can run; the samples of the op rows
-//! with what is expected of them; native code in this process; models and recorded cases.
+//! What the tests share: the file tests' harness and what they can run, disassembly among it; the
+//! samples of the op rows with what is expected of them; native code in this process; models and
+//! recorded cases.
 
 pub mod cases;
+pub mod disassembly;
 pub mod files;
 pub mod native;
 pub mod runners;

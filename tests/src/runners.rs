@@ -1,5 +1,7 @@
-//! What file tests can run: `parse-print` and `verify` on either language, and every pass.
+//! What file tests can run: `parse-print` and `verify` on either language, every pass, and the emitter
+//! for wide vectors at a CPU level.
 
+use crate::disassembly;
 use crate::files::Runner;
 use burin_compiler::graph::Fuel;
 use burin_compiler::pipeline::{GRAPH_PASSES, KERNEL_PASSES};
@@ -50,6 +52,10 @@ pub fn find(key: &str, name: &str) -> Option<Runner> {
             Some(Box::new(|text| Program::parse(text)?.verify().map(|()| "verified\n".to_owned())))
         }
         ("pass", name) => graph_pass(name).or_else(|| kernel_pass(name)),
+        ("wide", level) => {
+            let level = level.to_owned();
+            Some(Box::new(move |text| disassembly::of_kernel(text, &level)))
+        }
         _ => None,
     }
 }
