@@ -1,0 +1,297 @@
+//! How far compiled code may be from the evaluator on a graph of several nodes.
+//!
+//! The evaluator rounds after every node, and each node may add what its row states. What a node's
+//! operands may be off by is carried through it, to first order: each operand is moved alone, in
+//! `f64`, so that moves of less than an ULP count, and the effects of all operands add up.
+//!
+//! - Rows that are linear in each operand ([`LINEAR`]) are evaluated on magnitudes, so that no
+//!   terms cancel: what comes out is a bound.
+//! - Softmax has a formula: moves of like signs cancel in it.
+//! - Others are evaluated with the operand moved up, down, and by signs that vary. For pointwise and
+//!   movement rows an element depends on one element, and up and down are all that there is; for the
+//!   rest a factor of [`MARGIN`] is for what three directions do not show, and where the row's own
+//!   bound is that of the largest element, so are the effects.
+//!
+//! Where nothing is inherited, the bound is the row's own; else an ULP is added, since both sides
+//! round what they have. [`NORMS`] subtract means. The magnitudes by which their rows are bounded
+//! cancel there too, and where operands are nearly equal to their mean, its rounding is most of the
+//! error: what they read counts as off by [`MEAN_ULPS`], even where it is exact.
+
+use burin_ir::compare::{Bound, row_bounds};
+use burin_ir::graph::eval::{Event, Operation, eval_op, eval_with};
+use burin_ir::graph::{Graph, Node, Value};
+use burin_ir::ops::{Meaning, OpRow, Tolerance};
+use burin_ir::scalar::from_bits;
+use burin_ir::{Attr, Attrs, DType, Scalar, Tensor};
+use std::collections::HashMap;
+
+/// What the effects of moves are multiplied by where an element depends on many.
+const MARGIN: f64 = 2.0;
+
+/// Rows that are linear in each operand.
+const LINEAR: [&str; 8] = [
+    "MatMul",
+    "Gemm",
+    "Conv",
+    "ConvTranspose",
+    "AveragePool",
+    "GlobalAveragePool",
+    "ReduceSum",
+    "ReduceMean",
+];
+
+/// Rows that subtract means.
+const NORMS: [&str; 4] =
+    ["BatchNormalization", "LayerNormalization", "InstanceNormalization", "GroupNormalization"];
+
+/// How far means and deviations may be rounded, as ULPs of what they are made from: a sum of
+/// partial sums, a division, a subtraction.
+const MEAN_ULPS: u64 = 4;
+
+/// The results of a graph, and how far each may be missed.
+pub fn expect(graph: &Graph, inputs: &[Tensor]) -> Result<(Vec<Tensor>, Vec<Bound>), String> {
+    let mut carried = Carried { graph, errors: HashMap::new(), own: HashMap::new() };
+    let mut outcome = Ok(());
+    let mut hook = |e: &Event<'_>| {
+        if outcome.is_ok() {
+            outcome = carried.node(e);
+        }
+    };
+    let outputs = eval_with(graph, inputs, &[], &mut hook).map_err(|e| e.to_string())?.outputs;
+    outcome?;
+    let bound = |v: &Value| match (carried.own.get(v), carried.errors.get(v)) {
+        (Some(own), _) => own.clone(),
+        (None, Some(errors)) => Bound::Each(errors.clone()),
+        (None, None) => Bound::Exact,
+    };
+    Ok((outputs, graph.outputs().iter().map(bound).collect()))
+}
+
+struct Carried<'a> {
+    graph: &'a Graph,
+    /// How far each element may be off, of the values that may be.
+    errors: HashMap<Value, Vec<f64>>,
+    /// The row's bound of values that inherit nothing.
+    own: HashMap<Value, Bound>,
+}
+
+impl Carried<'_> {
+    fn node(&mut self, e: &Event<'_>) -> Result<(), String> {
+        let o = operation(self.graph, e.node);
+        let own = row_bounds(&o, e.inputs, e.outputs)?;
+        let inherited = self.inherited(&o, e)?;
+        let results = self.graph.nodes[e.node].outputs.clone();
+        for (i, ((v, t), own)) in results.into_iter().zip(e.outputs).zip(own).enumerate() {
+            let of_row = errors(&own, t);
+            let Some(inherited) = inherited.as_ref().map(|all| &all[i]) else {
+                self.own.insert(v, own);
+                of_row.map(|errors| self.errors.insert(v, errors));
+                continue;
+            };
+            let mut all = errors(&Bound::Ulps(1), t).ok_or("an integer depends on a rounded number")?;
+            for part in of_row.iter().chain([inherited]) {
+                all.iter_mut().zip(part).for_each(|(a, p)| *a += p);
+            }
+            self.errors.insert(v, all);
+        }
+        Ok(())
+    }
+
+    /// What the operands' errors do to each element of each result; `None` where they have none.
+    fn inherited(&self, o: &Operation<'_>, e: &Event<'_>) -> Result<Option<Vec<Vec<f64>>>, String> {
+        let operands = &self.graph.nodes[e.node].inputs;
+        let mut all: Option<Vec<Vec<f64>>> = None;
+        for (i, v) in operands.iter().enumerate() {
+            let Some(errors) = v.and_then(|v| self.operand_errors(o.op, v, e.inputs[i].as_ref()?)) else {
+                continue;
+            };
+            let effects = effects(o, e.inputs, i, &errors)?;
+            match &mut all {
+                None => all = Some(effects),
+                Some(all) => {
+                    for (a, e) in all.iter_mut().zip(effects) {
+                        a.iter_mut().zip(e).for_each(|(a, e)| *a += e);
+                    }
+                }
+            }
+        }
+        Ok(all)
+    }
+
+    /// How far each element of an operand is to be moved; `None` where it is exact.
+    fn operand_errors(&self, op: &OpRow, v: Value, t: &Tensor) -> Option<Vec<f64>> {
+        let inherited = self.errors.get(&v);
+        if !NORMS.contains(&op.name) {
+            return inherited.cloned();
+        }
+        let mut all = errors(&Bound::Ulps(MEAN_ULPS), t)?;
+        inherited.into_iter().for_each(|e| all.iter_mut().zip(e).for_each(|(a, e)| *a += e));
+        Some(all)
+    }
+}
+
+/// A node's op, for the evaluator.
+fn operation(graph: &Graph, node: Node) -> Operation<'_> {
+    let data = &graph.nodes[node];
+    Operation {
+        op: data.op,
+        attrs: &data.attrs,
+        outputs: data.outputs.len(),
+        region_results: &[],
+        region: &|_, _| Err("the node has no regions".to_owned()),
+    }
+}
+
+/// How far a bound lets each element be from its value; `None` where it must be that value.
+fn errors(bound: &Bound, t: &Tensor) -> Option<Vec<f64>> {
+    let u = t.dtype().unit_roundoff();
+    match bound {
+        Bound::Exact => None,
+        // A ULP is between one and two unit roundoffs of a number.
+        Bound::Ulps(n) => (u > 0.0).then(|| {
+            let smallest = from_bits(1, t.dtype()).as_f64();
+            t.to_f64s().into_iter().map(|v| *n as f64 * (2.0 * u * v.abs() + smallest)).collect()
+        }),
+        Bound::Each(each) => Some(each.clone()),
+        Bound::Close { rtol, atol } => Some(t.to_f64s().iter().map(|v| atol + rtol * v.abs()).collect()),
+    }
+}
+
+/// What an operand's errors do to each element of each result.
+fn effects(
+    o: &Operation<'_>,
+    inputs: &[Option<Tensor>],
+    operand: usize,
+    errors: &[f64],
+) -> Result<Vec<Vec<f64>>, String> {
+    if o.op.name == "Softmax" {
+        return softmax_effects(o, inputs, errors);
+    }
+    let linear = LINEAR.contains(&o.op.name);
+    let attrs = if linear { absolute_attrs(o.attrs) } else { o.attrs.clone() };
+    let o = Operation { attrs: &attrs, ..*o };
+    let wide = |t: &Tensor| match t.dtype().is_float() {
+        true if linear => map(&t.cast(DType::F64), |_, v| v.abs()),
+        true => t.cast(DType::F64),
+        false => t.clone(),
+    };
+    let mut inputs: Vec<Option<Tensor>> = inputs.iter().map(|t| t.as_ref().map(wide)).collect();
+    let base = inputs[operand].clone().ok_or("an operand that is absent has errors")?;
+    let still = eval_op(&o, &inputs)?;
+    let mut most: Vec<Vec<f64>> = still.iter().map(|t| vec![0.0; t.len()]).collect();
+    for sign in &SIGNS[..directions(o.op, linear)] {
+        inputs[operand] = Some(map(&base, |i, v| v + sign(i) * errors[i]));
+        for ((m, moved), still) in most.iter_mut().zip(eval_op(&o, &inputs)?).zip(&still) {
+            for ((m, a), b) in m.iter_mut().zip(moved.to_f64s()).zip(still.to_f64s()) {
+                *m = m.max(if a == b { 0.0 } else { (a - b).abs() });
+            }
+        }
+    }
+    if !linear && !by_elements(o.op) {
+        most.iter_mut().flatten().for_each(|m| *m *= MARGIN);
+    }
+    if matches!(o.op.tolerance, Tolerance::Largest(_)) {
+        for m in &mut most {
+            let largest = m.iter().copied().fold(0.0, f64::max);
+            m.fill(largest);
+        }
+    }
+    Ok(most)
+}
+
+/// `d y_i = y_i (d x_i - sum_j y_j d x_j)`, and the `y_j` sum up to 1.
+fn softmax_effects(
+    o: &Operation<'_>,
+    inputs: &[Option<Tensor>],
+    errors: &[f64],
+) -> Result<Vec<Vec<f64>>, String> {
+    let most = errors.iter().copied().fold(0.0, f64::max);
+    let of = |y: Tensor| y.to_f64s().into_iter().zip(errors).map(|(y, e)| y * (e + most)).collect();
+    Ok(eval_op(o, inputs)?.into_iter().map(of).collect())
+}
+
+/// The directions in which operands are moved.
+const SIGNS: [fn(usize) -> f64; 3] = [|_| 1.0, |_| -1.0, varying_sign];
+
+fn directions(op: &OpRow, linear: bool) -> usize {
+    match linear {
+        true => 1,
+        false if by_elements(op) => 2,
+        false => 3,
+    }
+}
+
+/// Whether an element of a result depends on one element of each operand.
+fn by_elements(op: &OpRow) -> bool {
+    matches!(op.meaning, Meaning::Pointwise(_) | Meaning::Movement(_))
+}
+
+/// Signs without a pattern that indices could have.
+fn varying_sign(i: usize) -> f64 {
+    let bits = (i as u64 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    if bits >> 63 == 0 { 1.0 } else { -1.0 }
+}
+
+fn map(t: &Tensor, f: impl Fn(usize, f64) -> f64) -> Tensor {
+    let values = t.scalars().enumerate().map(|(i, v)| Scalar::F(f(i, v.as_f64())));
+    Tensor::from_scalars(t.dtype(), t.shape(), values)
+}
+
+fn absolute_attrs(attrs: &Attrs) -> Attrs {
+    let one = |a: &Attr| match a {
+        Attr::Float(v) => Attr::Float(v.abs()),
+        other => other.clone(),
+    };
+    Attrs(attrs.0.iter().map(|(n, a)| (*n, one(a))).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use burin_ir::graph::parse;
+
+    fn expected(body: &str, x: &[f32]) -> (Vec<f64>, Bound) {
+        let graph =
+            parse(&format!("graph @g(%x: f32[{}]) {{\n{body}  return %y\n}}", x.len())).expect("parses");
+        let (outputs, mut bounds) = expect(&graph, &[Tensor::new(&[x.len()], x)]).expect("evaluates");
+        (outputs[0].to_f64s(), bounds.remove(0))
+    }
+
+    fn each(bound: Bound) -> Vec<f64> {
+        match bound {
+            Bound::Each(each) => each,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn one_node_has_the_bound_of_its_row() {
+        assert!(matches!(expected("  %y = Exp(%x)\n", &[1.0]).1, Bound::Ulps(_)));
+        assert_eq!(expected("  %a = Neg(%x)\n  %y = Relu(%a)\n", &[1.0]).1, Bound::Exact);
+    }
+
+    #[test]
+    fn a_sum_inherits_the_errors_of_all_terms() {
+        let Bound::Ulps(n) = expected("  %y = Exp(%x)\n", &[0.0]).1 else { panic!("Exp counts ULPs") };
+        let (_, bound) = expected("  %a = Exp(%x)\n  %y = ReduceSum(%a) {keepdims = 0}\n", &[0.0, 0.0, 0.0]);
+        let inherited = 3.0 * n as f64 * 2f64.powi(-23);
+        let found = each(bound)[0];
+        assert!(found > inherited && found < inherited + 64.0 * 3.0 * 2f64.powi(-24), "{found}");
+    }
+
+    #[test]
+    fn a_norm_of_numbers_near_their_mean_may_be_further_off() {
+        let text = "  %w = const f32[2] splat 1.0\n  %y = LayerNormalization(%x, %w)\n";
+        let of = |x: [f32; 2]| each(expected(text, &x).1)[0];
+        let (far, near) = (of([-1.0, 1.0]), of([1.0, 1.0001]));
+        assert!(far < 1e-4 && near > 1e-5 && near > 4.0 * far, "{far} {near}");
+    }
+
+    #[test]
+    fn errors_of_a_difference_do_not_cancel() {
+        let text = "  %a = Exp(%x)\n  %b = Exp(%a)\n  %y = Sub(%b, %b)\n";
+        let (y, bound) = expected(text, &[0.5]);
+        assert_eq!(y, [0.0]);
+        assert!(each(bound)[0] > 2.0 * 2f64.powi(-22), "both operands are off");
+    }
+}
