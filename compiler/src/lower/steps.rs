@@ -4,6 +4,7 @@ use super::emit;
 use super::group::{self, Layout, Lowered, PANEL};
 use super::nest::Nest;
 use super::place::{Places, Root, RootId};
+use super::schedule::cost::{Prediction, predict};
 use super::schedule::{Machine, Schedule, choose};
 use crate::graph::fuse::{self, Fate, Fusion, assembled_parts, fill_value};
 use crate::memory::{self, Buffer};
@@ -35,6 +36,8 @@ pub struct Group {
     pub kernel: String,
     /// Its schedule, as [`Schedule`] prints it.
     pub schedule: String,
+    /// What the cost model says of it.
+    pub prediction: Prediction,
     /// The nodes of the graph as it is lowered, in execution order.
     pub nodes: Vec<Node>,
     /// The stored value that the call computes, or a part of which it fills; none where it copies
@@ -106,6 +109,7 @@ pub fn lower(graph: &Graph, machine: &Machine) -> Result<(Program, Report), Stri
         report.groups.push(Group {
             kernel: kernel.name.clone(),
             schedule: kernels.schedules[call.kernel].to_string(),
+            prediction: kernels.predictions[call.kernel],
             nodes: d.lowered.nodes.clone(),
             result: d.result,
             part_of: d.result.and_then(|v| places.part_of(v)),
@@ -281,12 +285,14 @@ struct Kernels<'a> {
     machine: &'a Machine,
     made: Vec<Kernel>,
     schedules: Vec<Schedule>,
+    predictions: Vec<Prediction>,
     by_nest: HashMap<String, usize>,
 }
 
 impl<'a> Kernels<'a> {
     fn new(machine: &'a Machine) -> Kernels<'a> {
-        Kernels { machine, made: Vec::new(), schedules: Vec::new(), by_nest: HashMap::new() }
+        let (made, schedules, predictions) = (Vec::new(), Vec::new(), Vec::new());
+        Kernels { machine, made, schedules, predictions, by_nest: HashMap::new() }
     }
 
     fn of(&mut self, nest: &Nest, name: &str) -> Call {
@@ -299,6 +305,7 @@ impl<'a> Kernels<'a> {
                 kernel.name = format!("{}_{}", nest.name, self.made.len());
                 tracing::debug!(kernel = kernel.name, node = name, kind = schedule.kind, "emitted");
                 self.made.push(kernel);
+                self.predictions.push(predict(nest, &schedule, self.machine));
                 self.schedules.push(schedule);
                 self.by_nest.insert(key, self.made.len() - 1);
                 self.made.len() - 1

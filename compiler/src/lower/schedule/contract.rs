@@ -1,43 +1,17 @@
 //! Sums of products: register tiles, and the order in which they are walked.
 //!
-//! The model, in which a step is one turn of the innermost reduction loop for a tile:
-//! - a step of `r` rows and `n` vectors issues `r n` multiply-adds (two a cycle), `n` vector loads and
-//!   `r` broadcasts (two loads a cycle), at most six instructions a cycle in all, and takes no less
-//!   than the latency of a multiply-add ([`step_cost`]);
-//! - the tile is the one with the fewest cycles over all tiles of the nest, remainders included;
+//! By the model of [`cost`](super::cost),
+//! - the tile is the one with the fewest cycles over all tiles of the nest, remainders included
+//!   ([`tile_cost`]);
 //! - loops keep a panel of weights in the second-level cache while they walk the data, all of it
 //!   or as much as stays in that cache too ([`loop_order`]).
 
+use super::cost::{Sizes, Streams, Tile, room, tile_cost};
 use super::stream::prefers_own_variable;
 use super::{Contraction, Level, Machine, Schedule};
 use crate::lower::group::PANEL;
 use crate::lower::nest::Nest;
 use crate::memory::typical;
-
-/// Sixths of a cycle: the unit of costs.
-const CYCLE: i64 = 6;
-/// From one multiply-add to the next that adds to its sum.
-const LATENCY: i64 = 4 * CYCLE;
-/// What a turn of a loop costs besides.
-const TURN: i64 = 3;
-
-/// A register tile: rows of one or two axes, and vectors.
-#[derive(Clone, Copy, Debug)]
-struct Tile {
-    rows: i64,
-    outer_rows: i64,
-    vectors: i64,
-}
-
-/// The sizes that tiles cover.
-struct Sizes {
-    rows: i64,
-    outer_rows: i64,
-    columns: i64,
-    lanes: i64,
-    /// Whether vectors may not straddle panels.
-    panels: bool,
-}
 
 pub(super) fn contract(
     nest: &Nest,
@@ -144,34 +118,6 @@ fn register_tile(sizes: &Sizes, machine: &Machine) -> Tile {
     best.1
 }
 
-/// The cycles of one reduction step over all tiles.
-fn tile_cost(sizes: &Sizes, tile: Tile, machine: &Machine) -> i64 {
-    let parts = |n: i64, per: i64| [(n / per, per), (1, n % per)];
-    let width = tile.vectors * sizes.lanes;
-    let tail = (sizes.columns % width + sizes.lanes - 1) / sizes.lanes;
-    let columns = [(sizes.columns / width, tile.vectors), (1, tail)];
-    let mut sum = 0;
-    for (outer, r2) in parts(sizes.outer_rows, tile.outer_rows) {
-        for (inner, r1) in parts(sizes.rows, tile.rows) {
-            for (blocks, n) in columns {
-                if r1 * r2 * n > 0 {
-                    sum += outer * inner * blocks * step_cost(r1 * r2, n, machine);
-                }
-            }
-        }
-    }
-    sum
-}
-
-/// The cycles of one reduction step of a tile.
-fn step_cost(r: i64, n: i64, machine: &Machine) -> i64 {
-    // Where the sum's register is not kept, vectors are copied and sums moved; a splat takes two.
-    let copies = if machine.overwrites_factor { r * (n - 1) + r * n + r * i64::from(n > 1) } else { 0 };
-    let issued = r * n + n + r + copies;
-    let units = CYCLE / 2 * (r * n).max(r + n);
-    units.max(issued).max(LATENCY) + TURN
-}
-
 /// The order of loops. Axes that neither operand shares come first. Then, the fewest bytes being
 /// streamed again: the data are walked for each panel of weights if they stay in the second-level
 /// cache, else block by block, or tile by tile where all weights stay there.
@@ -199,7 +145,7 @@ fn loop_order(
     let (data, weights) = (bytes(false), bytes(true));
     let width = s.tile[v] * s.lanes as i64;
     let tiles = (size(v) / width).max(1);
-    let room = m.l2_bytes * 3 / 4;
+    let room = room(m);
     let inner = natural.iter().map(|a| Level::Tiles(*a));
     // Data that are walked tile by tile are read once, weights from the cache each time.
     if weights <= room / 2 && data > room / 2 {
@@ -217,11 +163,8 @@ fn loop_order(
     }
     let axis = natural[at];
     let count = count(axis);
-    let streamed = |blocks: i64| {
-        let stays = data / blocks + weights / tiles <= room;
-        blocks.saturating_mul(weights).saturating_add(if stays { data } else { data.saturating_mul(tiles) })
-    };
-    let blocks = (1..=count).min_by_key(|b| streamed(*b)).unwrap_or(1);
+    let streams = Streams { data, weights, tiles, room };
+    let blocks = (1..=count).min_by_key(|b| streams.bytes(*b)).unwrap_or(1);
     let block = (count + blocks - 1) / blocks;
     order.extend(natural[..at].iter().map(|a| Level::Tiles(*a)));
     if block < count {

@@ -2,10 +2,11 @@
 //! together in registers, in which order the axes are walked, and what is a task.
 //!
 //! The choice is a small model that can be read: [`contract`] for sums of products, [`stream`] for
-//! everything else, [`tasks`] for what runs in parallel. Nothing here changes what is computed;
-//! [`super::emit`] follows the schedule.
+//! everything else, [`tasks`] for what runs in parallel, by the costs of [`cost`]. Nothing here changes
+//! what is computed; [`super::emit`] follows the schedule.
 
 mod contract;
+pub mod cost;
 mod stream;
 mod tasks;
 
@@ -140,6 +141,8 @@ struct Access {
 
 /// The reduction that dominates the nest: a sum of products.
 struct Contraction {
+    /// [`Term::key`] of the reduction.
+    key: usize,
     loads: Vec<Access>,
 }
 
@@ -325,7 +328,7 @@ fn contraction(nest: &Nest) -> Option<Contraction> {
             let all_axes = nest.axes.iter().all(|(s, _)| free.contains(s));
             if all_axes && found.as_ref().is_none_or(|(w, _)| work > *w) {
                 let inner = vars.last().map(|(s, _)| *s);
-                found = Some((work, Contraction { loads: accesses(nest, body, inner) }));
+                found = Some((work, Contraction { key: t.key(), loads: accesses(nest, body, inner) }));
             }
         });
     }
