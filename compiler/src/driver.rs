@@ -89,33 +89,45 @@ pub fn compile_with(
 impl Compiled {
     /// What the writers take.
     pub fn artifact(&self) -> Artifact<'_> {
-        let Compiled { code, target, .. } = self;
-        Artifact {
-            program: &self.program,
-            code: CodeRef { text: &code.text, align: code.align, plan: code.plan, run: code.run },
-            machine: Machine { arch: target.arch, features: target.features, level: &target.level },
-        }
+        artifact(&self.program, &self.code, &self.target)
     }
 
     /// The model in this process, its weights in memory; an error where this machine cannot run it.
     pub fn load(&self) -> Result<Model, CompileError> {
-        let image = image::build(&self.artifact())?;
-        let weights = self.weights()?;
-        let fail = |e: burin_runtime::Error| CompileError::Input(e.to_string());
-        let code = load::executable(&image.bytes).map_err(fail)?;
-        // SAFETY: the image is the compiler's own, mapped executable, and neither segment is changed.
-        unsafe { Model::new(code, Arc::new(weights)) }.map_err(fail)
+        load_code(&self.program, &self.code, &self.target)
     }
+}
 
-    /// The weight segment, which nobody can write to any more.
-    fn weights(&self) -> Result<Mmap, CompileError> {
-        let bytes = weights::segment_bytes(&self.program)?;
-        let fail = |e: std::io::Error| {
-            CompileError::Input(format!("there is no memory for {bytes} bytes of weights: {e}"))
-        };
-        let size = usize::try_from(bytes).map_err(|e| fail(std::io::Error::other(e)))?;
-        let mut memory = MmapMut::map_anon(size).map_err(fail)?;
-        weights::fill_segment(&self.program, &mut memory)?;
-        memory.make_read_only().map_err(fail)
+/// A program that is ready, compiled into this process; an error where this machine cannot run it.
+pub fn load(program: &Program, target: &TargetSpec) -> Result<Model, CompileError> {
+    load_code(program, &native::compile(program, target)?, target)
+}
+
+fn artifact<'a>(program: &'a Program, code: &'a Code, target: &'a TargetSpec) -> Artifact<'a> {
+    Artifact {
+        program,
+        code: CodeRef { text: &code.text, align: code.align, plan: code.plan, run: code.run },
+        machine: Machine { arch: target.arch, features: target.features, level: &target.level },
     }
+}
+
+fn load_code(program: &Program, code: &Code, target: &TargetSpec) -> Result<Model, CompileError> {
+    let image = image::build(&artifact(program, code, target))?;
+    let weights = weights_of(program)?;
+    let fail = |e: burin_runtime::Error| CompileError::Input(e.to_string());
+    let code = load::executable(&image.bytes).map_err(fail)?;
+    // SAFETY: the image is the compiler's own, mapped executable, and neither segment is changed.
+    unsafe { Model::new(code, Arc::new(weights)) }.map_err(fail)
+}
+
+/// The weight segment, which nobody can write to any more.
+fn weights_of(program: &Program) -> Result<Mmap, CompileError> {
+    let bytes = weights::segment_bytes(program)?;
+    let fail = |e: std::io::Error| {
+        CompileError::Input(format!("there is no memory for {bytes} bytes of weights: {e}"))
+    };
+    let size = usize::try_from(bytes).map_err(|e| fail(std::io::Error::other(e)))?;
+    let mut memory = MmapMut::map_anon(size).map_err(fail)?;
+    weights::fill_segment(program, &mut memory)?;
+    memory.make_read_only().map_err(fail)
 }

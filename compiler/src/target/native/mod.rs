@@ -9,6 +9,7 @@
 //!   them now; an emitter for wider vectors only has to hand over the same struct.
 //! - [`link`]: functions laid out one after another, their references to one another resolved.
 //! - [`jit`]: the linked code mapped and called in this process.
+//! - [`peak`]: programs that show what a machine can do at most.
 //!
 //! Invariants: code refers to nothing outside the blob (a reference to a library function is an
 //! internal error that names it), no instruction traps whatever the data are, and no access is
@@ -30,6 +31,7 @@ pub mod kernel;
 pub mod levels;
 pub mod link;
 pub mod ops;
+pub mod peak;
 pub mod rounding;
 pub mod value;
 pub mod wide;
