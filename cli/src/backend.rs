@@ -118,21 +118,26 @@ impl Native {
     }
 
     /// Runs many times on the same tensors; answers the seconds of each run, states going on from
-    /// one to the next. `go_on` is asked before each run.
+    /// one to the next and outputs in the same memory. `go_on` is asked before each run.
     pub(crate) fn time(
         &mut self,
         inputs: &[Tensor],
         dims: &HashMap<Symbol, i64>,
+        mut trace: Option<Trace<'_>>,
         go_on: &mut dyn FnMut(&[f64]) -> bool,
     ) -> Result<Vec<f64>, Failure> {
         let inputs = inputs.iter().map(to_runtime).collect::<Result<Vec<_>, _>>()?;
         let views: Vec<TensorRef<'_>> = inputs.iter().map(|t| t.view()).collect();
         let names: Vec<(String, i64)> = self.known_dims(dims);
         let names: Vec<(&str, i64)> = names.iter().map(|(n, v)| (n.as_str(), *v)).collect();
-        let mut seconds = Vec::new();
+        let (mut seconds, mut outputs) = (Vec::new(), Vec::new());
         while go_on(&seconds) {
             let start = std::time::Instant::now();
-            self.session.call(0, &views, &names, None)?;
+            let trace: Option<Trace<'_>> = match &mut trace {
+                Some(trace) => Some(trace),
+                None => None,
+            };
+            self.session.call_into(0, &views, &names, trace, &mut outputs)?;
             seconds.push(start.elapsed().as_secs_f64());
         }
         Ok(seconds)

@@ -82,6 +82,33 @@ fn bench_writes_an_object_for_each_backend() {
 }
 
 #[test]
+fn bench_holds_kernels_against_the_machine() {
+    let folder = folder();
+    folder.write(
+        "two.burin",
+        "graph @two(%x: f32[64, 64]) {\n%y = MatMul(%x, %x)\n%s = Softmax(%y)\nreturn %s\n}\n",
+    );
+    let object: Value =
+        serde_json::from_str(&folder.ok("bench two.burin --kernels --runs 3 --seconds 0.1 --json")).unwrap();
+    let rows = object["kernels"].as_array().unwrap();
+    assert!(rows.len() >= 2);
+    let product = rows.iter().find(|r| r["peak"] == "FMA").unwrap();
+    assert_eq!(product["flops"], 2 * 64 * 64 * 64);
+    for row in rows {
+        let number = |field: &str| row[field].as_f64().unwrap();
+        assert!(number("ms") > 0.0 && number("measured") > 0.0 && number("predicted") > 0.0, "{row}");
+    }
+    let figures = &object["peaks"];
+    assert!(!figures["gflops_of_lanes"].as_object().unwrap().is_empty(), "{figures}");
+    assert!(!figures["gb_per_s_of_bytes"].as_object().unwrap().is_empty(), "{figures}");
+    let table = folder.ok("bench two.burin --kernels --runs 3 --seconds 0.1");
+    for part in ["measured", "predicted", "GFLOP/s of multiply-adds", "limit"] {
+        assert!(table.contains(part), "{part}: {table}");
+    }
+    folder.refused("bench two.burin --kernels --backend interp", &["--kernels", "expected jit"]);
+}
+
+#[test]
 fn inspect_tells_what_becomes_of_a_model() {
     let folder = folder();
     let object: Value = serde_json::from_str(&folder.ok("inspect tiny.burin --json --dim batch=2")).unwrap();
@@ -93,7 +120,15 @@ fn inspect_tells_what_becomes_of_a_model() {
     let memory = &object["memory"];
     assert!(memory["arena_bytes"].as_i64() >= memory["live_bound_bytes"].as_i64());
     assert!(folder.ok("inspect tiny.burin").contains("MatMul"));
-    assert!(folder.ok("inspect tiny.burin --kernels").contains("kernel @"));
+    assert!(folder.ok("inspect tiny.burin --loops").contains("kernel @"));
+    let table = folder.ok("inspect tiny.burin --kernels");
+    let parts = ["schedule", "predicted", "limit", "Relu", "typical sizes (batch = "];
+    parts.iter().for_each(|part| assert!(table.contains(part), "{part}: {table}"));
+    let rows: Value =
+        serde_json::from_str(&folder.ok("inspect tiny.burin --kernels --json --dim batch=2")).unwrap();
+    let row = &rows.as_array().unwrap()[0];
+    assert_eq!((row["calls"].as_u64(), row["limit"].as_str()), (Some(1), Some("call")));
+    assert!(row["predicted"].as_f64().unwrap() > 0.0 && row["measured"].is_null(), "{row}");
 }
 
 #[test]

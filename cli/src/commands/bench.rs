@@ -1,12 +1,15 @@
 //! `burin bench`: how fast a model is, kernel by kernel, compiled and interpreted.
 
-use crate::backend::{Backend, Runner, fuel};
+use crate::backend::{Backend, Native, Runner, fuel};
 use crate::failure::Failure;
 use crate::inputs::{Inputs, SEED};
+use crate::kernels::{self, Row};
 use crate::model;
+use crate::peaks::{Figures, Peaks};
 use crate::statistics::{self, Times};
 use crate::table::{Align, table};
 use crate::terminal::{self, Progress, duration, significant};
+use burin_compiler::driver::Compiled;
 use burin_compiler::lower::steps;
 use burin_compiler::pipeline;
 use burin_compiler::program::Program;
@@ -44,6 +47,9 @@ pub(crate) struct Args {
     /// Size of a dimension of random inputs (1 where none is given)
     #[arg(long = "dim", value_name = "NAME=N", value_parser = model::parse_dim)]
     dims: Vec<(String, i64)>,
+    /// Show every kernel, with its share of what this machine reaches, measured and predicted
+    #[arg(long)]
+    kernels: bool,
     /// One JSON object a line for each backend
     #[arg(long)]
     json: bool,
@@ -53,8 +59,10 @@ pub(crate) struct Args {
 const SLOW_SECONDS: f64 = 0.5;
 /// Runs with a clock around each step.
 const TRACED_RUNS: usize = 5;
+/// The same where kernels are held against a peak, if time allows.
+const KERNEL_RUNS: usize = 50;
 /// Kernels that the table shows.
-const KERNELS: usize = 150;
+const KERNELS: usize = 15;
 
 /// What was measured of a backend.
 #[derive(Serialize)]
@@ -68,12 +76,24 @@ struct Measured {
     p95_ms: f64,
     gflops: f64,
     load_ms: f64,
+    #[serde(flatten, skip_serializing_if = "Option::is_none")]
+    kernels: Option<Kernels>,
+}
+
+/// Its kernels, and what this machine reaches.
+#[derive(Serialize)]
+struct Kernels {
+    peaks: Figures,
+    kernels: Vec<Row>,
 }
 
 /// Runs the command.
 pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     if args.runs == 0 {
         return Err("--runs: found 0, expected at least 1".to_owned().into());
+    }
+    if args.kernels && !args.backend.iter().any(|b| *b != Backend::Interp) {
+        return Err("--kernels: found --backend interp, expected jit or artifact".to_owned().into());
     }
     let graph = model::load(&args.model, &[])?;
     let inputs = Inputs::new(&graph, &args.inputs, &args.dims, args.seed)?;
@@ -110,16 +130,17 @@ fn measure(
     let mut runner = Runner::new(graph.clone(), backend, args.threads)?;
     let load = start.elapsed().as_secs_f64();
     progress.stage(format!("{backend}: running"));
-    let (times, table) = match &mut runner {
+    let (times, steps) = match &mut runner {
         Runner::Native(native) => {
-            let warm = native.time(&inputs.tensors, &inputs.dims, &mut |s| s.is_empty())?;
+            let warm = native.time(&inputs.tensors, &inputs.dims, None, &mut |s| s.is_empty())?;
             if warm[0] < SLOW_SECONDS {
-                native.time(&inputs.tensors, &inputs.dims, &mut |s| {
+                native.time(&inputs.tensors, &inputs.dims, None, &mut |s| {
                     s.iter().sum::<f64>() < 0.1 && s.len() < 100
                 })?;
             }
-            let times = native.time(&inputs.tensors, &inputs.dims, &mut |s| go_on(args, s))?;
-            (times, per_kernel(&mut runner, inputs)?)
+            let times = native.time(&inputs.tensors, &inputs.dims, None, &mut |s| go_on(args, s))?;
+            let best = trace(args, native, inputs)?;
+            (times, best)
         }
         Runner::Interp(_) => {
             let mut times = Vec::new();
@@ -128,12 +149,21 @@ fn measure(
                 runner.run(&inputs.tensors, &inputs.dims, None)?;
                 times.push(start.elapsed().as_secs_f64());
             }
-            (times, String::new())
+            (times, Vec::new())
         }
     };
     let flops = match runner.native() {
         Some(native) => flops(&native.compiled.program, &inputs.dims),
         None => interpreted_flops(graph, inputs)?,
+    };
+    let (kernels, table) = match runner.native() {
+        Some(native) if args.kernels => {
+            progress.stage(format!("{backend}: measuring this machine"));
+            let (kernels, table) = against_peaks(args, native, inputs, &steps)?;
+            (Some(kernels), table)
+        }
+        Some(native) => (None, per_kernel(&native.compiled.program, inputs, &steps)),
+        None => (None, String::new()),
     };
     let times = Times::new(times);
     let ms = 1e3;
@@ -147,6 +177,7 @@ fn measure(
         p95_ms: times.percentile(95) * ms,
         gflops: flops as f64 / times.median() / 1e9,
         load_ms: load * ms,
+        kernels,
     };
     Ok((measured, table))
 }
@@ -218,27 +249,52 @@ struct Share {
     node: String,
 }
 
-/// Runs a few times with a clock around each step; a table of the kernels that take longest.
-fn per_kernel(runner: &mut Runner, inputs: &Inputs) -> Result<String, Failure> {
-    let steps = runner.native().map_or(0, |n| n.compiled.program.steps.len());
-    let mut best = vec![f64::INFINITY; steps];
-    for _ in 0..TRACED_RUNS {
-        let mut began = Instant::now();
-        let mut clock = |step: u32, done: bool| match done {
-            false => began = Instant::now(),
-            true => {
-                if let Some(b) = best.get_mut(step as usize) {
-                    *b = b.min(began.elapsed().as_secs_f64());
-                }
+/// Runs a few times with a clock around each step; the least seconds of each.
+fn trace(args: &Args, native: &mut Native, inputs: &Inputs) -> Result<Vec<f64>, Failure> {
+    let mut best = vec![f64::INFINITY; native.compiled.program.steps.len()];
+    let mut began = Instant::now();
+    let mut clock = |step: u32, done: bool| match done {
+        false => began = Instant::now(),
+        true => {
+            if let Some(b) = best.get_mut(step as usize) {
+                *b = b.min(began.elapsed().as_secs_f64());
             }
-        };
-        runner.run(&inputs.tensors, &inputs.dims, Some(&mut clock))?;
+        }
+    };
+    let most = if args.kernels { KERNEL_RUNS } else { TRACED_RUNS };
+    native.time(&inputs.tensors, &inputs.dims, Some(&mut clock), &mut |s| {
+        s.len() < TRACED_RUNS || (s.len() < most && s.iter().sum::<f64>() < args.seconds)
+    })?;
+    Ok(best)
+}
+
+/// Every kernel beside what this machine reaches in the same run.
+fn against_peaks(
+    args: &Args,
+    native: &Native,
+    inputs: &Inputs,
+    seconds: &[f64],
+) -> Result<(Kernels, String), Failure> {
+    let Compiled { program, report, target, .. } = &native.compiled;
+    let mut rows = kernels::rows(program, report, &statistics::symbols(program, &inputs.dims));
+    let mut peaks = Peaks::new(target, threads(args.threads))?;
+    for (step, seconds) in program.steps.iter().zip(seconds) {
+        rows[step.kernel].add_time(*seconds);
     }
-    let Some(native) = runner.native() else { return Ok(String::new()) };
-    let program = &native.compiled.program;
+    for row in &mut rows {
+        row.compare(&mut peaks)?;
+    }
+    rows.sort_by(|a, b| b.seconds().total_cmp(&a.seconds()).then_with(|| a.kernel.cmp(&b.kernel)));
+    let table = kernels::table(&rows);
+    let text = format!("\n{table}\n{}{}", peaks.describe(), kernels::legend(program, true));
+    Ok((Kernels { peaks: peaks.figures, kernels: rows }, text))
+}
+
+/// A table of the kernels that take longest.
+fn per_kernel(program: &Program, inputs: &Inputs, best: &[f64]) -> String {
     let symbols = statistics::symbols(program, &inputs.dims);
     let mut shares: HashMap<usize, Share> = HashMap::new();
-    for (step, seconds) in program.steps.iter().zip(best).filter(|(_, s)| s.is_finite()) {
+    for (step, seconds) in program.steps.iter().zip(best.iter().copied()).filter(|(_, s)| s.is_finite()) {
         let share = shares.entry(step.kernel).or_default();
         share.calls += 1;
         share.seconds += seconds;
@@ -274,5 +330,5 @@ fn per_kernel(runner: &mut Runner, inputs: &Inputs) -> Result<String, Failure> {
         let rest: f64 = rows[KERNELS..].iter().map(|(_, s)| s.seconds).sum();
         text.push_str(&format!("and {} more kernels, {} in all\n", rows.len() - KERNELS, duration(rest)));
     }
-    Ok(text)
+    text
 }

@@ -2,6 +2,7 @@
 
 use crate::backend::fuel;
 use crate::failure::Failure;
+use crate::kernels;
 use crate::model;
 use crate::statistics;
 use crate::table::{Align, facts, table};
@@ -28,9 +29,12 @@ pub(crate) struct Args {
     /// Print the graph after a pass instead ("import": before all passes)
     #[arg(long, value_name = "PASS")]
     dump_after: Option<String>,
-    /// Print the kernels' loops instead
-    #[arg(long, conflicts_with = "json")]
+    /// Print the distinct kernels instead: how each is run, and what the cost model says of it
+    #[arg(long)]
     kernels: bool,
+    /// Print the kernels' loops instead
+    #[arg(long, conflicts_with_all = ["json", "kernels"])]
+    loops: bool,
     /// Give a symbolic dimension of the inputs a fixed size
     #[arg(long = "dim", value_name = "NAME=N", value_parser = model::parse_dim)]
     dims: Vec<(String, i64)>,
@@ -116,9 +120,12 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     let imported = graph.clone();
     let (program, report) =
         pipeline::compile(&mut graph, &target.machine(), fuel()?, &mut |_, _| ()).map_err(of_model)?;
-    if args.kernels {
+    if args.loops {
         let all: String = program.kernels.iter().map(|k| format!("{k}\n")).collect();
         return terminal::print(&all);
+    }
+    if args.kernels {
+        return print_kernels(args, &program, &report);
     }
     let found = inspection(args, &target, (&imported, &graph), &program, report);
     if args.json {
@@ -126,6 +133,20 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
         return terminal::print(&format!("{text}\n"));
     }
     terminal::print(&show(&found))
+}
+
+/// The distinct kernels, at typical sizes.
+fn print_kernels(args: &Args, program: &Program, report: &Report) -> Result<(), Failure> {
+    let rows = kernels::rows(program, report, &statistics::symbols(program, &typical_dims(program)));
+    if args.json {
+        let text = serde_json::to_string_pretty(&rows).map_err(|e| Failure::Bug(e.to_string()))?;
+        return terminal::print(&format!("{text}\n"));
+    }
+    terminal::print(&format!("{}\n{}", kernels::table(&rows), kernels::legend(program, false)))
+}
+
+fn typical_dims(program: &Program) -> HashMap<Symbol, i64> {
+    program.dims.iter().map(|d| (*d, TYPICAL_DIM)).collect()
 }
 
 /// The graph's text after a pass.
@@ -160,7 +181,7 @@ fn inspection(
     program: &Program,
     report: Report,
 ) -> Inspection {
-    let dims: HashMap<Symbol, i64> = program.dims.iter().map(|d| (*d, TYPICAL_DIM)).collect();
+    let dims = typical_dims(program);
     let symbols = statistics::symbols(program, &dims);
     let port = |p: &burin_compiler::program::Port| Port { name: p.name.clone(), r#type: p.ty.to_string() };
     let mut ops = BTreeMap::new();
