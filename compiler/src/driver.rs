@@ -1,21 +1,22 @@
 //! From a graph to code that can be run or written: the one way that every user of the compiler goes.
 //!
-//! [`compile`] runs the pipeline and makes native code; [`Compiled::artifact`] is what the writers of
+//! [`compile`] runs the pipeline and makes native code, [`compile_levels`] for several CPU levels at
+//! once: the graph is optimised once, what comes after is done for each level. [`Compiled::artifact`] is what the writers of
 //! [`artifact`](crate::artifact) take, and [`Compiled::load`] maps the same image into this process,
 //! so that what runs at once and what is written are the same bytes (but for the weights' id, which
 //! tells files apart).
 
-use crate::artifact::{Artifact, ArtifactError, CodeRef, Machine, image, weights};
+use crate::artifact::{Artifact, ArtifactError, CodeRef, Variant, image, weights};
 use crate::graph::Fuel;
 use crate::lower::steps::Report;
 use crate::pipeline;
 use crate::program::Program;
 use crate::target::native::levels::TargetSpec;
-use crate::target::native::link::Code;
-use crate::target::native::{self, NativeError};
+use crate::target::native::{self, Code, NativeError};
 use burin_ir::graph::Graph;
 use burin_runtime::{Model, load};
 use memmap2::{Mmap, MmapMut};
+use rayon::prelude::*;
 use std::sync::Arc;
 
 /// Why a graph could not be compiled, by whose fault it is.
@@ -54,13 +55,26 @@ impl From<ArtifactError> for CompileError {
 pub struct Compiled {
     /// The graph as it was lowered.
     pub graph: Graph,
-    /// Its program.
+    /// Its program for the best level.
     pub program: Program,
     /// What lowering found out.
     pub report: Report,
-    /// The machine code.
+    /// What the program was made for.
+    pub target: TargetSpec,
+    /// What the graph is for the other levels, best first.
+    pub others: Vec<Level>,
+    /// The machine code for all levels.
     pub code: Code,
-    /// What it was made for.
+}
+
+/// A graph lowered for a CPU level.
+#[derive(Clone, Debug)]
+pub struct Level {
+    /// The program.
+    pub program: Program,
+    /// What lowering found out.
+    pub report: Report,
+    /// What the program was made for.
     pub target: TargetSpec,
 }
 
@@ -75,44 +89,83 @@ pub fn compile(
 
 /// [`compile`] with the rewrites that the fuel is enough for.
 pub fn compile_with(
-    mut graph: Graph,
+    graph: Graph,
     target: &TargetSpec,
     fuel: Fuel,
     after: &mut dyn FnMut(&str, &Graph),
 ) -> Result<Compiled, CompileError> {
-    let (program, report) =
-        pipeline::compile(&mut graph, &target.machine(), fuel, after).map_err(CompileError::Input)?;
-    let code = native::compile(&program, target)?;
-    Ok(Compiled { graph, program, report, code, target: target.clone() })
+    compile_levels(graph, std::slice::from_ref(target), fuel, after)
+}
+
+/// [`compile_with`] for several levels, as [`TargetSpec::list`] orders them.
+pub fn compile_levels(
+    mut graph: Graph,
+    targets: &[TargetSpec],
+    fuel: Fuel,
+    after: &mut dyn FnMut(&str, &Graph),
+) -> Result<Compiled, CompileError> {
+    pipeline::optimise(&mut graph, fuel, after).map_err(CompileError::Input)?;
+    let lower = |target: &TargetSpec| -> Result<Level, String> {
+        let (program, report) = pipeline::lower(&graph, &target.machine())?;
+        Ok(Level { program, report, target: target.clone() })
+    };
+    let levels: Result<Vec<Level>, String> = targets.par_iter().map(lower).collect();
+    let levels = levels.map_err(CompileError::Input)?;
+    let programs: Vec<(&Program, &TargetSpec)> = levels.iter().map(|l| (&l.program, &l.target)).collect();
+    let code = native::compile_levels(&programs)?;
+    let mut levels = levels.into_iter();
+    let Some(Level { program, report, target }) = levels.next() else {
+        return Err(CompileError::Internal("code for no CPU level".to_owned()));
+    };
+    Ok(Compiled { graph, program, report, target, others: levels.collect(), code })
 }
 
 impl Compiled {
     /// What the writers take.
     pub fn artifact(&self) -> Artifact<'_> {
-        artifact(&self.program, &self.code, &self.target)
+        let others = self.others.iter().map(|l| (&l.program, &l.target));
+        artifact([(&self.program, &self.target)].into_iter().chain(others), &self.code)
+    }
+
+    /// The levels' names, best first.
+    pub fn levels(&self) -> Vec<&str> {
+        [&self.target].into_iter().chain(self.others.iter().map(|l| &l.target)).map(|t| &*t.level).collect()
     }
 
     /// The model in this process, its weights in memory; an error where this machine cannot run it.
     pub fn load(&self) -> Result<Model, CompileError> {
-        load_code(&self.program, &self.code, &self.target)
+        load_code(self.artifact(), &self.program)
     }
 }
 
 /// A program that is ready, compiled into this process; an error where this machine cannot run it.
 pub fn load(program: &Program, target: &TargetSpec) -> Result<Model, CompileError> {
-    load_code(program, &native::compile(program, target)?, target)
+    let code = native::compile(program, target)?;
+    load_code(artifact([(program, target)].into_iter(), &code), program)
 }
 
-fn artifact<'a>(program: &'a Program, code: &'a Code, target: &'a TargetSpec) -> Artifact<'a> {
-    Artifact {
+/// What the writers take of programs for some levels, in the order of the code's.
+fn artifact<'a>(
+    levels: impl Iterator<Item = (&'a Program, &'a TargetSpec)> + Clone,
+    code: &'a Code,
+) -> Artifact<'a> {
+    let arch = levels.clone().next().map_or(0, |(_, target)| target.arch);
+    let variants = levels.zip(&code.levels).map(|((program, target), made)| Variant {
         program,
+        features: target.features,
+        level: &target.level,
+        plan: made.plan,
+        run: made.run,
+    });
+    Artifact {
+        arch,
+        variants: variants.collect(),
         code: CodeRef { text: &code.text, align: code.align, plan: code.plan, run: code.run },
-        machine: Machine { arch: target.arch, features: target.features, level: &target.level },
     }
 }
 
-fn load_code(program: &Program, code: &Code, target: &TargetSpec) -> Result<Model, CompileError> {
-    let image = image::build(&artifact(program, code, target))?;
+fn load_code(artifact: Artifact<'_>, program: &Program) -> Result<Model, CompileError> {
+    let image = image::build(&artifact)?;
     let weights = weights_of(program)?;
     let fail = |e: burin_runtime::Error| CompileError::Input(e.to_string());
     let code = load::executable(&image.bytes).map_err(fail)?;

@@ -30,6 +30,7 @@ use crate::artifact::header::c_name;
 use crate::artifact::object::{self, Kind};
 use crate::artifact::output;
 use crate::driver::{self, Compiled};
+use crate::graph::Fuel;
 use crate::import::onnx;
 use crate::target::native::levels::TargetSpec;
 use burin_ir::graph::Graph;
@@ -109,9 +110,10 @@ impl Model {
         self
     }
 
-    /// The CPU level, as for `burin build --cpu`. Without it: the target's default.
-    pub fn cpu(mut self, level: impl Into<String>) -> Model {
-        self.cpu = Some(level.into());
+    /// The CPU level, or several such as `v3,v4`, of which the best one is taken that the CPU has where
+    /// the program runs; as for `burin build --cpu`. Without it: the target's default.
+    pub fn cpu(mut self, levels: impl Into<String>) -> Model {
+        self.cpu = Some(levels.into());
         self
     }
 
@@ -147,10 +149,11 @@ impl Model {
     /// Compiles for a target and writes to a folder: what [`Model::compile`] does, without cargo.
     pub fn compile_to(self, folder: &Path, triple: &str) -> Result<Written, EmbedError> {
         let name = self.symbol()?;
-        let target = TargetSpec::new(Some(triple), self.cpu.as_deref()).map_err(|e| self.fail(&e))?;
+        let targets = TargetSpec::list(Some(triple), self.cpu.as_deref()).map_err(|e| self.fail(&e))?;
         let mut graph = self.graph()?;
         graph.name.clone_from(&name);
-        let compiled = driver::compile(graph, &target, &mut |_, _| {}).map_err(|e| self.fail(&e))?;
+        let compiled = driver::compile_levels(graph, &targets, Fuel::unlimited(), &mut |_, _| {});
+        let compiled = compiled.map_err(|e| self.fail(&e))?;
         self.write(&compiled, &name, folder)
     }
 

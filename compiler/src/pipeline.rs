@@ -80,6 +80,11 @@ pub fn compile(
     after: &mut dyn FnMut(&str, &Graph),
 ) -> Result<(Program, Report), String> {
     optimise(graph, fuel, after)?;
+    lower(graph, machine)
+}
+
+/// Lowers a graph that is [`optimise`]d.
+pub fn lower(graph: &Graph, machine: &Machine) -> Result<(Program, Report), String> {
     let (mut program, report) = steps::lower(graph, machine)?;
     for kernel in &mut program.kernels {
         for pass in KERNEL_PASSES {

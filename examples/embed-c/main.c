@@ -57,6 +57,7 @@ int main(void) {
         .output_dims = shapes,
         .dims = dims,
         .workers = 1,
+        .variant = plan.variant, /* which CPU level's code to run: the CPU is asked in the plan alone */
     };
     if (digits_run(&call) != BURIN_OK) return fail("run", &call.status);
     free(arena);

@@ -5,6 +5,11 @@
 //! nothing: the caller passes weights, arena, state and threads with each call. Calls are
 //! re-entrant with distinct arenas and states.
 //!
+//! An image may hold the code for several CPU levels, its [`Variant`]s, which read the same weights.
+//! Whoever loads it takes the first one that the CPU has the features for. Two functions of the image,
+//! which linkers know as `NAME_plan` and `NAME_run`, do that by themselves for callers that do not read
+//! descriptors: see [`Plan::variant`].
+//!
 //! On x86-64 every function has the System V convention on every system.
 
 use core::ffi::c_void;
@@ -13,7 +18,7 @@ use core::ffi::c_void;
 pub const MAGIC: u64 = u64::from_le_bytes(*b"BURINIMG");
 
 /// The version of this ABI. A loader refuses every other one.
-pub const ABI_VERSION: u32 = 1;
+pub const ABI_VERSION: u32 = 2;
 
 /// Alignment in bytes of the arena, of every buffer in it, and of the weights.
 pub const ALIGN: usize = 64;
@@ -37,20 +42,16 @@ pub struct Descriptor {
     /// [`ALIGN`] from `weight_bytes` on, so that an image is not run with others' weights. The whole
     /// weight segment has [`weight_segment_bytes`].
     pub weight_id: u64,
-    /// CPU features that the code needs: a mask of [`cpu`].
-    pub cpu_features: u64,
     /// The model's name.
     pub name: Text,
-    /// The name of the CPU level, such as `x86-64-v3`.
-    pub cpu_level: Text,
+    /// Table of [`Variant`], best first; never empty.
+    pub variants: Table,
     /// Table of [`Entry`].
     pub entries: Table,
     /// Table of [`Weight`].
     pub weights: Table,
     /// Table of [`Port`]: state variables, shared by all entries.
     pub states: Table,
-    /// Table of [`Text`]: the names of nodes, for [`Status::node`] and for tracing.
-    pub nodes: Table,
 }
 
 /// Bytes of the weight segment: the weights, padding, and their [`Descriptor::weight_id`] in a block
@@ -94,14 +95,34 @@ pub struct Entry {
     pub inputs: Table,
     /// Table of [`Port`].
     pub outputs: Table,
-    /// Table of [`Step`]: what a call does, for tracing and `--info`.
-    pub steps: Table,
+}
+
+/// The code of all entries for one CPU level.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Variant {
+    /// The level's name, such as `x86-64-v3`.
+    pub level: Text,
+    /// CPU features that the code needs: a mask of [`cpu`].
+    pub cpu_features: u64,
+    /// Table of [`EntryCode`], in the order of [`Descriptor::entries`].
+    pub code: Table,
+    /// Table of [`Text`]: the names of nodes, for [`Status::node`] and for tracing.
+    pub nodes: Table,
+}
+
+/// The code of an entry for one CPU level. Its functions do not ask the CPU.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default)]
+pub struct EntryCode {
     /// Offset of a [`PlanFn`].
     pub plan: u64,
     /// Offset of a [`RunFn`].
     pub run: u64,
     /// Bytes of the arena when every dimension is constant, else 0: [`PlanFn`] tells.
     pub arena_bytes: u64,
+    /// Table of [`Step`]: what a call does, for tracing and `--info`.
+    pub steps: Table,
 }
 
 /// A tensor that goes in, out, or stays as state.
@@ -155,7 +176,7 @@ pub struct Weight {
 pub struct Step {
     /// The kernel's name.
     pub kernel: Text,
-    /// The number (in [`Descriptor::nodes`]) of the node that it ends with.
+    /// The number (in [`Variant::nodes`]) of the node that it ends with.
     pub node: u64,
     /// Floating-point operations, where every dimension is constant, else 0.
     pub flops: u64,
@@ -169,7 +190,7 @@ pub mod arch {
     pub const RISCV64: u32 = 3;
 }
 
-/// CPU features in [`Descriptor::cpu_features`](super::abi::Descriptor::cpu_features).
+/// CPU features in [`Variant::cpu_features`](super::abi::Variant::cpu_features).
 #[allow(missing_docs)]
 pub mod cpu {
     pub const SSE3: u64 = 1 << 0;
@@ -247,7 +268,7 @@ pub mod code {
     pub const OK: i32 = 0;
     /// A dimension is negative or too large: `found` is its value, `node` its number.
     pub const BAD_DIM: i32 = 1;
-    /// The CPU lacks a feature: `found` is the mask of those that are missing.
+    /// The CPU lacks a feature of every variant: `found` is the mask of those that the last one misses.
     pub const CPU: i32 = 2;
     /// A size overflows.
     pub const TOO_LARGE: i32 = 3;
@@ -263,7 +284,7 @@ pub mod code {
 pub struct Status {
     /// One of [`code`].
     pub code: i32,
-    /// The node's number (in [`Descriptor::nodes`]), or what [`code`] says.
+    /// The node's number (in [`Variant::nodes`]), or what [`code`] says.
     pub node: u32,
     /// What was found.
     pub found: i64,
@@ -279,8 +300,10 @@ pub struct Plan {
     pub dims: *const i64,
     /// In: the greatest number of workers that a call will use, at least 1.
     pub workers: u32,
-    /// Zero.
-    pub reserved: u32,
+    /// Out, from `NAME_plan` where there is more to choose than code that every CPU runs: the variant
+    /// that it has chosen, and that the rest is said of; numbers count from 1. The functions of a
+    /// variant leave it alone.
+    pub variant: u32,
     /// Out: bytes of the arena, including the workers' scratch.
     pub arena_bytes: u64,
     /// Out: the extents of all inputs, one after another, against which the caller checks what it
@@ -314,8 +337,10 @@ pub struct Call {
     pub dims: *const i64,
     /// Worker indices that tasks get are below this; at least 1.
     pub workers: u32,
-    /// Zero.
-    pub reserved: u32,
+    /// For `NAME_run`: [`Plan::variant`] as `NAME_plan` of this process has left it. Any other number,
+    /// such as 0, has it ask the CPU and choose the same one: right, but slow, since a virtual machine
+    /// may take many microseconds to answer. The functions of a variant do not look.
+    pub variant: u32,
     /// Passed to the callbacks.
     pub host: *mut c_void,
     /// Runs `task(frame, begin, end, worker)` so that every index below `tasks` is covered once,

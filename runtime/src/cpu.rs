@@ -40,6 +40,11 @@ pub fn feature_names(mask: u64) -> String {
     out
 }
 
+/// The short name of a level of x86-64: `v3` for `x86-64-v3`, `v1` for `x86-64`.
+pub fn short_level(level: &str) -> Option<&str> {
+    if level == "x86-64" { Some("v1") } else { level.strip_prefix("x86-64-") }
+}
+
 /// The features of this machine; empty on all architectures but x86-64, where code uses the
 /// baseline only.
 #[cfg(not(target_arch = "x86_64"))]

@@ -4,7 +4,9 @@
 //! bounds and every string is UTF-8, whatever the bytes were. That says nothing about the code: an
 //! image is run only if its maker is trusted.
 
-use crate::abi::{self, ABI_VERSION, Descriptor, Dim, Entry, MAGIC, Port, Step, Table, Text, Weight};
+use crate::abi::{
+    self, ABI_VERSION, Descriptor, Dim, Entry, EntryCode, MAGIC, Port, Step, Table, Text, Variant, Weight,
+};
 use crate::cpu;
 use crate::tensor::DType;
 use core::fmt;
@@ -34,9 +36,9 @@ pub enum ImageError {
         /// The image's, one of [`abi::arch`].
         found: u32,
     },
-    /// The CPU lacks features.
+    /// The CPU lacks features of every variant.
     Cpu {
-        /// The features that are missing, a mask of [`abi::cpu`].
+        /// Those of the last variant, the least demanding one: a mask of [`abi::cpu`].
         missing: u64,
     },
     /// The weights are not this image's.
@@ -71,7 +73,8 @@ impl fmt::Display for ImageError {
             ),
             ImageError::Cpu { missing } => write!(
                 f,
-                "this CPU lacks {}, which the model is compiled for: build it with a lower --cpu level",
+                "this CPU lacks {}, which the model's code needs at its lowest level: build it for a lower one \
+                 (--cpu)",
                 cpu::feature_names(*missing)
             ),
             ImageError::Weights { found, expected, what } => {
@@ -101,7 +104,7 @@ macro_rules! plain {
         unsafe impl Plain for $t {}
     )*};
 }
-plain!(Descriptor, Entry, Port, Dim, Weight, Step, Text);
+plain!(Descriptor, Entry, EntryCode, Port, Dim, Variant, Weight, Step, Text);
 
 fn read<T: Plain>(bytes: &[u8], offset: usize) -> Option<T> {
     let part = bytes.get(offset..offset.checked_add(size_of::<T>())?)?;
@@ -153,15 +156,19 @@ impl<'a> Image<'a> {
         Ok(image)
     }
 
-    /// Whether the image's code can run on this machine.
-    pub fn check_host(&self) -> Result<(), ImageError> {
+    /// The number of the best variant for a CPU of this architecture with these features.
+    pub fn choose(&self, features: u64) -> Result<usize, ImageError> {
         if self.head.arch != cpu::HOST_ARCH {
             return Err(ImageError::Arch { found: self.head.arch });
         }
-        match self.head.cpu_features & !cpu::host_features() {
-            0 => Ok(()),
-            missing => Err(ImageError::Cpu { missing }),
+        let mut missing = 0;
+        for (number, variant) in self.variants().enumerate() {
+            missing = variant.cpu_features & !features;
+            if missing == 0 {
+                return Ok(number);
+            }
         }
+        Err(ImageError::Cpu { missing })
     }
 
     /// Whether this is the segment of the image's weights: its alignment, size and id.
@@ -199,9 +206,14 @@ impl<'a> Image<'a> {
         self.text(self.head.name)
     }
 
-    /// The name of the CPU level.
-    pub fn cpu_level(&self) -> &'a str {
-        self.text(self.head.cpu_level)
+    /// The code for each CPU level, best first.
+    pub fn variants(&self) -> impl ExactSizeIterator<Item = Variant> + Clone + 'a {
+        table(self.bytes, self.head.variants)
+    }
+
+    /// A variant's code, in the order of the entries.
+    pub fn code(&self, v: &Variant) -> impl ExactSizeIterator<Item = EntryCode> + Clone + 'a {
+        table(self.bytes, v.code)
     }
 
     /// The entries.
@@ -217,16 +229,6 @@ impl<'a> Image<'a> {
     /// The weights.
     pub fn weights(&self) -> impl ExactSizeIterator<Item = Weight> + Clone + 'a {
         table(self.bytes, self.head.weights)
-    }
-
-    /// The names of nodes.
-    pub fn nodes(&self) -> impl ExactSizeIterator<Item = &'a str> + Clone + 'a {
-        self.texts(self.head.nodes)
-    }
-
-    /// The name of a node; empty where there is none of that number.
-    pub fn node(&self, number: u64) -> &'a str {
-        self.nodes().nth(usize::try_from(number).unwrap_or(usize::MAX)).unwrap_or("")
     }
 
     /// The ports of a table.
@@ -258,7 +260,6 @@ impl<'a> Image<'a> {
 
     fn check(&self) -> Result<(), ImageError> {
         self.check_text(self.head.name, "the model's name")?;
-        self.check_text(self.head.cpu_level, "the CPU level's name")?;
         if abi::weight_segment_bytes(self.head.weight_bytes).is_none() {
             return Err(ImageError::Corrupt("the weights' size overflows"));
         }
@@ -270,10 +271,6 @@ impl<'a> Image<'a> {
                 return Err(ImageError::Corrupt("a weight lies outside the weights"));
             }
         }
-        self.check_table::<Text>(self.head.nodes, "the table of nodes")?;
-        for t in table::<Text>(self.bytes, self.head.nodes) {
-            self.check_text(t, "a node's name")?;
-        }
         self.check_ports(self.head.states, 0, "the table of states")?;
         for s in self.states() {
             let bytes = state_bytes(self, &s).ok_or(ImageError::Corrupt("a state's size is not constant"))?;
@@ -282,7 +279,12 @@ impl<'a> Image<'a> {
             }
         }
         self.check_table::<Entry>(self.head.entries, "the table of entries")?;
-        self.entries().try_for_each(|e| self.check_entry(&e))
+        self.entries().try_for_each(|e| self.check_entry(&e))?;
+        self.check_table::<Variant>(self.head.variants, "the table of variants")?;
+        if self.head.variants.len == 0 {
+            return Err(ImageError::Corrupt("it has no code"));
+        }
+        self.variants().try_for_each(|v| self.check_variant(&v))
     }
 
     fn check_entry(&self, e: &Entry) -> Result<(), ImageError> {
@@ -292,14 +294,28 @@ impl<'a> Image<'a> {
             self.check_text(t, "a dimension's name")?;
         }
         self.check_ports(e.inputs, e.dims.len, "a table of inputs")?;
-        self.check_ports(e.outputs, e.dims.len, "a table of outputs")?;
-        self.check_table::<Step>(e.steps, "a table of steps")?;
-        for s in self.steps(e.steps) {
-            self.check_text(s.kernel, "a kernel's name")?;
+        self.check_ports(e.outputs, e.dims.len, "a table of outputs")
+    }
+
+    fn check_variant(&self, v: &Variant) -> Result<(), ImageError> {
+        self.check_text(v.level, "a CPU level's name")?;
+        self.check_table::<Text>(v.nodes, "a table of nodes")?;
+        for t in table::<Text>(self.bytes, v.nodes) {
+            self.check_text(t, "a node's name")?;
         }
-        let code = size_of::<Descriptor>() as u64..self.head.image_bytes;
-        if !code.contains(&e.plan) || !code.contains(&e.run) {
-            return Err(ImageError::Corrupt("an entry's code lies outside the image"));
+        self.check_table::<EntryCode>(v.code, "a table of entries' code")?;
+        if v.code.len != self.head.entries.len {
+            return Err(ImageError::Corrupt("a CPU level has not the code of all entries"));
+        }
+        let place = size_of::<Descriptor>() as u64..self.head.image_bytes;
+        for c in self.code(v) {
+            if !place.contains(&c.plan) || !place.contains(&c.run) {
+                return Err(ImageError::Corrupt("an entry's code lies outside the image"));
+            }
+            self.check_table::<Step>(c.steps, "a table of steps")?;
+            for s in self.steps(c.steps) {
+                self.check_text(s.kernel, "a kernel's name")?;
+            }
         }
         Ok(())
     }

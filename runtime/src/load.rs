@@ -26,6 +26,15 @@ pub const BUNDLE_ALIGN: u64 = 65536;
 /// # Safety
 /// The file must be what Burin's compiler wrote, and must not change while the model lives.
 pub unsafe fn load(path: &Path) -> Result<Model, Error> {
+    // SAFETY: the caller's promise.
+    unsafe { load_within(u64::MAX, path) }
+}
+
+/// The same with code that needs no CPU features but these: see [`Model::within`].
+///
+/// # Safety
+/// As for [`load`].
+pub unsafe fn load_within(features: u64, path: &Path) -> Result<Model, Error> {
     let fail = |e: std::io::Error| Error::file(path, e);
     let file = File::open(path).map_err(fail)?;
     // SAFETY: the caller promises that the file does not change.
@@ -41,7 +50,7 @@ pub unsafe fn load(path: &Path) -> Result<Model, Error> {
     // SAFETY: as above.
     let weights = unsafe { options(parts.weights).map(&file) }.map_err(fail)?;
     // SAFETY: the image is mapped executable; the caller vouches for its code.
-    let model = unsafe { Model::new(Arc::new(image), Arc::new(weights)) };
+    let model = unsafe { Model::within(features, Arc::new(image), Arc::new(weights)) };
     model.map_err(|e| match e {
         Error::Image(e) => Error::file(path, e),
         other => other,

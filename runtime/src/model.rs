@@ -1,6 +1,10 @@
 //! A model: an image and its weights, checked and ready to run.
+//!
+//! Of the code for several CPU levels a model takes one when it is made, so that no call has to ask
+//! the CPU; it never takes one that this CPU lacks features for.
 
-use crate::abi::{self, PlanFn, RunFn, Table, port};
+use crate::abi::{self, PlanFn, RunFn, Table, Variant, port};
+use crate::cpu;
 use crate::error::Error;
 use crate::image::{Image, ImageError};
 use crate::tensor::DType;
@@ -20,6 +24,7 @@ pub struct Model(Arc<Inner>);
 struct Inner {
     image: Segment,
     weights: Segment,
+    variant: usize,
     entries: Vec<Entry>,
     states: Vec<Port>,
 }
@@ -99,20 +104,32 @@ impl fmt::Display for Port {
 impl Model {
     /// A model from an image in executable memory and its weights.
     ///
-    /// Everything about them is checked but the code itself, and that the CPU has what the code
-    /// needs.
+    /// Everything about them is checked but the code itself, and the best code is taken that this CPU
+    /// has the features for.
     ///
     /// # Safety
     /// The image's code must be what Burin's compiler made, and lie in memory that can be executed.
     /// Neither segment may change while the model lives.
     pub unsafe fn new(image: Segment, weights: Segment) -> Result<Model, Error> {
+        // SAFETY: the caller's promise.
+        unsafe { Model::within(u64::MAX, image, weights) }
+    }
+
+    /// The same with code that needs no features but these, a mask of [`abi::cpu`]: as if the CPU had
+    /// no others.
+    ///
+    /// # Safety
+    /// As for [`Model::new`].
+    pub unsafe fn within(features: u64, image: Segment, weights: Segment) -> Result<Model, Error> {
         let view = Image::parse((*image).as_ref())?;
-        view.check_host()?;
+        let number = view.choose(features & cpu::host_features())?;
         view.check_weights((*weights).as_ref())?;
-        // SAFETY: the image fits this machine, and the caller vouches for its code.
-        let entries = view.entries().map(|e| unsafe { entry(&view, &e) }).collect();
+        let variant = view.variants().nth(number).unwrap_or_default();
+        let all = view.entries().zip(view.code(&variant));
+        // SAFETY: the code fits this machine, and the caller vouches for it.
+        let entries = all.map(|(e, code)| unsafe { entry(&view, &e, &code) }).collect();
         let states = view.states().map(|p| describe(&view, &p)).collect();
-        Ok(Model(Arc::new(Inner { image, weights, entries, states })))
+        Ok(Model(Arc::new(Inner { image, weights, variant: number, entries, states })))
     }
 
     /// A model that is linked into this program: the symbols `NAME_image` and `NAME_weights`.
@@ -153,6 +170,22 @@ impl Model {
         self.image().name()
     }
 
+    /// The code that was taken.
+    pub fn variant(&self) -> Variant {
+        self.image().variants().nth(self.0.variant).unwrap_or_default()
+    }
+
+    /// The name of the CPU level whose code was taken.
+    pub fn cpu_level(&self) -> &str {
+        self.image().text(self.variant().level)
+    }
+
+    /// The name of a node; empty where there is none of that number.
+    pub fn node(&self, number: u64) -> &str {
+        let number = usize::try_from(number).unwrap_or(usize::MAX);
+        self.image().texts(self.variant().nodes).nth(number).unwrap_or("")
+    }
+
     /// The weight segment.
     pub fn weights(&self) -> &[u8] {
         (*self.0.weights).as_ref()
@@ -185,15 +218,15 @@ impl fmt::Debug for Model {
 }
 
 /// # Safety
-/// The image lies in executable memory, and the entry's offsets are those of such functions.
-unsafe fn entry(image: &Image<'_>, e: &abi::Entry) -> Entry {
+/// The image lies in executable memory, and the code's offsets are those of such functions.
+unsafe fn entry(image: &Image<'_>, e: &abi::Entry, code: &abi::EntryCode) -> Entry {
     let base = image.bytes().as_ptr();
     // SAFETY: `Image::parse` has checked that the offsets lie in the image; the caller vouches for
     // what is there.
     let (plan, run) = unsafe {
         (
-            core::mem::transmute::<*const u8, PlanFn>(base.add(e.plan as usize)),
-            core::mem::transmute::<*const u8, RunFn>(base.add(e.run as usize)),
+            core::mem::transmute::<*const u8, PlanFn>(base.add(code.plan as usize)),
+            core::mem::transmute::<*const u8, RunFn>(base.add(code.run as usize)),
         )
     };
     Entry {
@@ -201,8 +234,8 @@ unsafe fn entry(image: &Image<'_>, e: &abi::Entry) -> Entry {
         dims: image.texts(e.dims).map(String::from).collect(),
         inputs: image.ports(e.inputs).map(|p| describe(image, &p)).collect(),
         outputs: image.ports(e.outputs).map(|p| describe(image, &p)).collect(),
-        arena_bytes: (e.arena_bytes > 0).then_some(e.arena_bytes),
-        steps: e.steps,
+        arena_bytes: (code.arena_bytes > 0).then_some(code.arena_bytes),
+        steps: code.steps,
         plan,
         run,
     }

@@ -165,7 +165,7 @@ impl Session {
         let mut plan = Plan {
             dims: dims.as_ptr(),
             workers,
-            reserved: 0,
+            variant: 0,
             arena_bytes: 0,
             input_dims: input_dims.as_mut_ptr(),
             output_dims: output_dims.as_mut_ptr(),
@@ -216,7 +216,7 @@ impl Session {
             states: state_ptrs.as_ptr(),
             dims: dims.as_ptr(),
             workers,
-            reserved: 0,
+            variant: 0,
             host: (&raw mut host).cast(),
             parallel_for: (workers > 1).then_some(executor::parallel_for as abi::ParallelForFn),
             alloc: unbounded.then_some(alloc_output as abi::AllocFn),
@@ -240,7 +240,6 @@ impl Session {
 
     fn failure(&self, e: &Entry, answer: i32, s: Status) -> Error {
         let (found, expected) = (s.found, s.expected);
-        let image = self.model.image();
         let message = match answer {
             code::BAD_DIM => {
                 let name = e.dims.get(s.node as usize).map_or("?", String::as_str);
@@ -248,10 +247,9 @@ impl Session {
                     "dimension \"{name}\" is {found}: it must be from 0 to {expected}"
                 ));
             }
-            code::CPU => return crate::ImageError::Cpu { missing: found as u64 }.into(),
             code::TOO_LARGE => String::from("these dimensions make a tensor larger than the address space"),
             code::OUT_OF_RANGE => {
-                let node = image.node(s.node as u64);
+                let node = self.model.node(s.node as u64);
                 format!("node \"{node}\": a value is out of range: found {found}, expected {expected}")
             }
             code::NO_MEMORY => String::from("no memory for an output"),

@@ -19,6 +19,8 @@ pub(crate) struct Args {
     /// Need not be UTF-8.
     pub(crate) output_dir: Option<CString>,
     pub(crate) bench: Option<usize>,
+    /// A CPU level's name.
+    pub(crate) cpu: Option<String>,
     /// 0: one for each CPU.
     pub(crate) threads: usize,
 }
@@ -35,6 +37,7 @@ pub(crate) fn parse(words: &[&'static CStr]) -> Result<Args, String> {
         dims: Vec::new(),
         output_dir: None,
         bench: None,
+        cpu: None,
         threads: 1,
     };
     let mut words = Words { rest: words, attached: None, option: String::new() };
@@ -78,6 +81,7 @@ impl Args {
             }
             "--output-dir" => self.output_dir = CString::new(words.value()?).ok(),
             "--bench" => self.bench = Some(number("--bench", &words.text()?)?),
+            "--cpu" => self.cpu = Some(words.text()?),
             "--threads" => self.threads = number("--threads", &words.text()?)?,
             other => return Err(format!("invalid option \"{other}\"; see --help")),
         }

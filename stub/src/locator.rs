@@ -1,7 +1,7 @@
 //! Where the model is: its place is written into this program when the model is put in.
 
 use alloc::sync::Arc;
-use burin_runtime::{Error, Model};
+use burin_runtime::Segment;
 
 /// Found by its magic; all distances are from its own first byte. The layout is known to the
 /// compiler's writer of executables.
@@ -18,8 +18,9 @@ struct Locator {
 static LOCATOR: Locator =
     Locator { magic: *b"BURIN-LOCATOR-01", image: 0, image_bytes: 0, weights: 0, weight_bytes: 0 };
 
-/// The model in this program; `None` where none has been put in.
-pub(crate) fn model() -> Option<Result<Model, Error>> {
+/// The image and the weights of the model in this program, as Burin's compiler made them, the image
+/// executable; `None` where none has been put in.
+pub(crate) fn model() -> Option<(Segment, Segment)> {
     let here = &raw const LOCATOR;
     // SAFETY: a plain read; volatile because the bytes were changed after compilation.
     let found = unsafe { here.read_volatile() };
@@ -34,10 +35,7 @@ pub(crate) fn model() -> Option<Result<Model, Error>> {
             core::slice::from_raw_parts(start, bytes as usize)
         }
     };
-    let image = Arc::new(part(found.image, found.image_bytes));
-    let weights = Arc::new(part(found.weights, found.weight_bytes));
-    // SAFETY: both are segments that Burin's compiler made, the image's is executable.
-    Some(unsafe { Model::new(image, weights) })
+    Some((Arc::new(part(found.image, found.image_bytes)), Arc::new(part(found.weights, found.weight_bytes))))
 }
 
 /// A note (name's bytes, description's bytes, type, name), so that the program has a header for notes,

@@ -22,7 +22,7 @@ use alloc::vec::Vec;
 use args::Args;
 use burin_runtime::files::{self, npy, summary::Summary};
 use burin_runtime::model::{Entry, Model, Port};
-use burin_runtime::{Error, Session, Tensor, TensorRef, random};
+use burin_runtime::{Error, Image, Segment, Session, Tensor, TensorRef, abi, cpu, random};
 use core::ffi::CStr;
 use sys::{Errno, clock};
 
@@ -61,13 +61,13 @@ fn run(words: &[&'static CStr]) -> u8 {
 }
 
 fn try_run(words: &[&'static CStr]) -> Result<(), Failure> {
-    let Some(model) = locator::model() else {
+    let Some((image, weights)) = locator::model() else {
         let message = "this program holds no model: `burin build` puts one in".to_owned();
         return Err(Failure { code: OUR_BUG, message });
     };
     let (program, words) = words.split_first().unwrap_or((&c"", &[]));
-    let model = model?;
     let args = args::parse(words)?;
+    let model = load(image, weights, args.cpu.as_deref())?;
     let Some(entry) = model.entries().first() else {
         return Err(Failure { code: OUR_BUG, message: "the model has no entry".to_owned() });
     };
@@ -92,6 +92,30 @@ fn try_run(words: &[&'static CStr]) -> Result<(), Failure> {
         return bench(&mut session, &views, &given, &mut outputs, runs);
     }
     show_outputs(entry, &outputs, &args)
+}
+
+/// The model, with the best code that this CPU can run, or that of the level that is asked for.
+fn load(image: Segment, weights: Segment, level: Option<&str>) -> Result<Model, Failure> {
+    let features = match level {
+        None => u64::MAX,
+        Some(wanted) => {
+            let view = Image::parse((*image).as_ref()).map_err(Error::from)?;
+            let level = |v: &abi::Variant| view.text(v.level);
+            let named = |l: &str| l == wanted || cpu::short_level(l) == Some(wanted);
+            let found = view.variants().find(|v| named(level(v))).ok_or_else(|| {
+                let all: Vec<&str> = view.variants().map(|v| level(&v)).collect();
+                format!("--cpu: found \"{wanted}\", expected one of the levels: {}", all.join(", "))
+            })?;
+            let missing = found.cpu_features & !cpu::host_features();
+            if missing != 0 {
+                let missing = cpu::feature_names(missing);
+                return Err(format!("--cpu: this CPU lacks {missing}, which {wanted} needs").into());
+            }
+            found.cpu_features
+        }
+    };
+    // SAFETY: both are what Burin's compiler made, and never change; the image is executable.
+    Ok(unsafe { Model::within(features, image, weights) }?)
 }
 
 fn session(model: &Model, args: &Args) -> Result<Session, Failure> {

@@ -21,10 +21,13 @@ pub(crate) fn help(model: &Model, entry: &Entry, program: &str) -> String {
         ("-o, --output-dir DIR".to_owned(), "writes the outputs there as .npy"),
         ("    --bench N".to_owned(), "runs N times and prints how long it took"),
         ("    --threads N".to_owned(), "threads to run on; 0: one for each CPU (default 1)"),
+        ("    --cpu LEVEL".to_owned(), "the code for this CPU level, not for the best that there is"),
         ("    --info".to_owned(), "says what the model is and needs"),
         ("-h, --help".to_owned(), "prints this"),
     ] {
-        if entry.dims.is_empty() && option.contains("--dim") {
+        let needless = option.contains("--dim") && entry.dims.is_empty()
+            || option.contains("--cpu") && model.image().variants().len() == 1;
+        if needless {
             continue;
         }
         let _ = writeln!(out, "  {option:<24}  {text}");
@@ -61,9 +64,12 @@ pub(crate) fn info(model: &Model, entry: &Entry) -> String {
     let _ = writeln!(out, "arena      {arena}");
     let _ = writeln!(out, "weights    {} bytes in {} tensors", head.weight_bytes, image.weights().len());
     let _ = writeln!(out, "code       {} bytes, {} steps", head.image_bytes, image.steps(entry.steps).len());
-    let features = cpu::feature_names(head.cpu_features);
-    let needs = if features.is_empty() { String::new() } else { format!(" ({features})") };
-    let _ = writeln!(out, "CPU        {}{needs}", image.cpu_level());
+    for v in image.variants() {
+        let (level, features) = (image.text(v.level), cpu::feature_names(v.cpu_features));
+        let needs = if features.is_empty() { String::new() } else { format!(" ({features})") };
+        let used = if image.variants().len() > 1 && level == model.cpu_level() { ", in use" } else { "" };
+        let _ = writeln!(out, "CPU        {level}{used}{needs}");
+    }
     let _ = writeln!(out, "ABI        {}", head.abi_version);
     out
 }

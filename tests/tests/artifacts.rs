@@ -5,7 +5,7 @@
 #![allow(clippy::unwrap_used)]
 
 use burin_compiler::artifact::{
-    Artifact, CodeRef, Machine, bundle, exe, header, image, object, sharedlib, weights,
+    Artifact, CodeRef, Variant, bundle, exe, header, image, object, sharedlib, weights,
 };
 use burin_compiler::program::{Port, Program, Weight};
 use burin_ir::graph::Constant;
@@ -59,9 +59,9 @@ fn program() -> Program {
 
 fn artifact(program: &Program) -> Artifact<'_> {
     Artifact {
-        program,
+        arch: arch::X86_64,
+        variants: vec![Variant { program, features: cpu::SSE3, level: "x86-64", plan: 0, run: RUN }],
         code: CodeRef { text: CODE, align: 64, plan: 0, run: RUN },
-        machine: Machine { arch: arch::X86_64, features: cpu::SSE3, level: "x86-64" },
     }
 }
 
@@ -83,10 +83,13 @@ const Y: [f32; 4] = [11.0, 22.0, 33.0, 44.0];
 fn an_image_says_what_the_program_says() {
     let built = image::build(&artifact(&program())).unwrap();
     let image = Image::parse(&built.bytes).unwrap();
-    assert_eq!((image.name(), image.cpu_level(), image.node(0)), ("adder", "x86-64", "add"));
+    let variant = image.variants().next().unwrap();
+    let nodes: Vec<&str> = image.texts(variant.nodes).collect();
+    assert_eq!((image.name(), image.text(variant.level), &nodes[..]), ("adder", "x86-64", &["add"][..]));
     let entry = image.entries().next().unwrap();
-    assert_eq!((image.text(entry.name), entry.arena_bytes), ("forward", 64));
-    assert_eq!((entry.plan % 64, entry.run), (0, entry.plan + RUN as u64));
+    let code = image.code(&variant).next().unwrap();
+    assert_eq!((image.text(entry.name), code.arena_bytes), ("forward", 64));
+    assert_eq!((code.plan % 64, code.run), (0, code.plan + RUN as u64));
     let x = image.ports(entry.inputs).next().unwrap();
     assert_eq!((image.text(x.name), image.dims(x.shape).next().unwrap().extent), ("x", 4));
     let w = image.weights().next().unwrap();
@@ -188,14 +191,69 @@ fn damaged_files_are_refused_by_name() {
 fn a_cpu_that_lacks_features_is_named() {
     let p = program();
     let mut a = artifact(&p);
-    a.machine.features = 1 << 63 | cpu::SSE3;
+    a.variants[0].features = 1 << 63 | cpu::SSE3;
     let built = image::build(&a).unwrap();
-    let e = Image::parse(&built.bytes).unwrap().check_host().unwrap_err();
+    let e = Image::parse(&built.bytes).unwrap().choose(burin_runtime::cpu::host_features()).unwrap_err();
     assert_eq!(e, ImageError::Cpu { missing: 1 << 63 });
-    a.machine.arch = arch::AARCH64;
+    a.arch = arch::AARCH64;
     let built = image::build(&a).unwrap();
-    let e = Image::parse(&built.bytes).unwrap().check_host().unwrap_err();
+    let e = Image::parse(&built.bytes).unwrap().choose(u64::MAX).unwrap_err();
     assert!(e.to_string().contains("compiled for AArch64, this machine is x86-64"), "{e}");
+}
+
+#[test]
+fn the_first_level_that_the_features_are_enough_for_is_chosen() {
+    let p = program();
+    let mut a = artifact(&p);
+    let level = |features, level| Variant { features, level, ..a.variants[0] };
+    let (v3, v4) = (cpu::AVX2 | cpu::FMA, cpu::AVX2 | cpu::FMA | cpu::AVX512F);
+    a.variants = vec![level(v4, "x86-64-v4"), level(v3, "x86-64-v3")];
+    let built = image::build(&a).unwrap();
+    let image = Image::parse(&built.bytes).unwrap();
+    let names: Vec<&str> = image.variants().map(|v| image.text(v.level)).collect();
+    assert_eq!(names, ["x86-64-v4", "x86-64-v3"]);
+    for (features, chosen) in [
+        (u64::MAX, Ok(0)),
+        (v4, Ok(0)),
+        (v3 | cpu::AVX512BW, Ok(1)),
+        (v3, Ok(1)),
+        (cpu::AVX512F | cpu::FMA, Err(cpu::AVX2)),
+        (0, Err(v3)),
+    ] {
+        assert_eq!(image.choose(features), chosen.map_err(|missing| ImageError::Cpu { missing }));
+    }
+    let message = image.choose(cpu::FMA).unwrap_err().to_string();
+    assert!(message.starts_with("this CPU lacks avx2, which"), "{message}");
+    // Whatever the descriptor and the tables become, nothing panics.
+    for i in 0..built.bytes.len() - CODE.len() {
+        let mut flipped = built.bytes.clone();
+        flipped[i] ^= 0x41;
+        if let Ok(image) = Image::parse(&flipped) {
+            let _ = image.choose(u64::MAX);
+        }
+    }
+}
+
+#[test]
+fn levels_that_differ_in_their_weights_are_refused() {
+    let p = program();
+    let changes: [fn(&mut Program); 4] = [
+        |p| p.weights[0].offset = 64,
+        |p| p.weights[0].name = "v".into(),
+        |p| p.weights.clear(),
+        |p| p.outputs[0].name = "z".into(),
+    ];
+    for (change, part) in
+        changes.iter().zip(["the weight \"w\"", "the other one is \"v\"", "number or size", "outputs"])
+    {
+        let mut other = program();
+        change(&mut other);
+        let mut a = artifact(&p);
+        a.variants.push(Variant { program: &other, features: 0, level: "lower", ..a.variants[0] });
+        let e = image::build(&a).unwrap_err().to_string();
+        let start = "internal error: the programs for x86-64 and lower differ in ";
+        assert!(e.starts_with(start) && e.contains(part), "{e}");
+    }
 }
 
 #[test]
@@ -337,7 +395,8 @@ int main(void) {
     const void *inputs[] = {x};
     void *outputs[] = {y};
     burin_call call = {.weights = adder_weights, .arena = aligned_alloc(BURIN_ALIGN, plan.arena_bytes),
-                       .inputs = inputs, .outputs = outputs, .output_dims = shapes, .dims = dims, .workers = 1};
+                       .inputs = inputs, .outputs = outputs, .output_dims = shapes, .dims = dims, .workers = 1,
+                       .variant = plan.variant};
     if (adder_run(&call)) return 2;
     printf("%g %g %g %g\n", y[0], y[1], y[2], y[3]);
     return 0;
@@ -397,7 +456,8 @@ fn objects_come_out_for_every_system() {
     ] {
         let triple: target_lexicon::Triple = system.parse().unwrap();
         let mut a = artifact(&p);
-        a.machine = Machine { arch: machine, features: 0, level: "base" };
+        a.arch = machine;
+        a.variants[0].features = 0;
         object::write(&a, &triple, object::Kind::Object, &path).unwrap();
         assert!(std::fs::read(&path).unwrap().starts_with(magic), "{system}");
         object::write(&a, &triple, object::Kind::Archive, &path).unwrap();

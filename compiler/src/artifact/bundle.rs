@@ -9,5 +9,7 @@ use std::path::Path;
 pub fn write(a: &Artifact<'_>, path: &Path) -> Result<(), ArtifactError> {
     let image: Image = image::build(a)?;
     let weights_at = (image.bytes.len() as u64).next_multiple_of(BUNDLE_ALIGN);
-    output::write(path, false, |file| weights::write_parts(a.program, &image, (0, weights_at), (file, path)))
+    output::write(path, false, |file| {
+        weights::write_parts(a.program()?, &image, (0, weights_at), (file, path))
+    })
 }

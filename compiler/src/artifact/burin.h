@@ -3,7 +3,7 @@
 /* The ABI of compiled models. All offsets in an image are from its first byte. */
 #include <stdint.h>
 
-#define BURIN_ABI_VERSION 1
+#define BURIN_ABI_VERSION 2
 #define BURIN_ALIGN 64 /* of weights and arena */
 
 #if defined(_WIN32) && defined(__x86_64__)
@@ -21,7 +21,7 @@ extern "C" {
 enum {
     BURIN_OK = 0,
     BURIN_BAD_DIM = 1,      /* dimension `node` is `found`, which is out of range */
-    BURIN_CPU = 2,          /* the CPU lacks the features of the mask `found` */
+    BURIN_CPU = 2,          /* the CPU lacks the features of the mask `found`, which the lowest level needs */
     BURIN_TOO_LARGE = 3,    /* a size overflows */
     BURIN_OUT_OF_RANGE = 4, /* an operand of node `node` is out of range */
     BURIN_NO_MEMORY = 5     /* `alloc` gave no memory */
@@ -37,7 +37,7 @@ typedef struct {
 typedef struct {
     const int64_t *dims;  /* in: the dimensions */
     uint32_t workers;     /* in: at most so many workers, at least 1 */
-    uint32_t reserved;    /* 0 */
+    uint32_t variant;     /* out: which CPU level's code was chosen, for burin_call */
     uint64_t arena_bytes; /* out */
     int64_t *input_dims;  /* out: the extents of all inputs, or NULL */
     int64_t *output_dims; /* out: the extents of all outputs, or their bounds */
@@ -61,9 +61,9 @@ typedef struct {
     int64_t *output_dims; /* as the plan gave them; those that depend on data are overwritten */
     void *const *states;
     const int64_t *dims;
-    uint32_t workers;  /* at least 1 */
-    uint32_t reserved; /* 0 */
-    void *host;        /* passed to the callbacks */
+    uint32_t workers; /* at least 1 */
+    uint32_t variant; /* as the plan in this process gave it; 0: ask the CPU again, which is slow */
+    void *host;       /* passed to the callbacks */
     burin_parallel_for parallel_for; /* NULL: everything on the calling thread */
     burin_alloc alloc;               /* NULL where no output needs it */
     burin_trace trace;               /* NULL: not traced */

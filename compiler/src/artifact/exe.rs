@@ -45,8 +45,8 @@ struct Layout {
 
 /// Writes an executable. `stub` is the program that it is put into.
 pub fn write(a: &Artifact<'_>, stub: &[u8], path: &Path) -> Result<(), ArtifactError> {
-    if a.machine.arch != arch::X86_64 {
-        let found = burin_runtime::cpu::arch_name(a.machine.arch);
+    if a.arch != arch::X86_64 {
+        let found = burin_runtime::cpu::arch_name(a.arch);
         return Err(ArtifactError::Refused(format!(
             "executables can be made for x86-64 Linux only, found {found}: build an object or a shared library"
         )));
@@ -61,7 +61,7 @@ pub fn write(a: &Artifact<'_>, stub: &[u8], path: &Path) -> Result<(), ArtifactE
         image: image_at,
         image_bytes,
         weights: (image_at + image_bytes).next_multiple_of(PAGE),
-        weight_bytes: weights::segment_bytes(a.program)?,
+        weight_bytes: weights::segment_bytes(a.program()?)?,
     };
     let mut program = stub.to_vec();
     elf.patch_segments(&mut program, &layout)?;
@@ -71,7 +71,7 @@ pub fn write(a: &Artifact<'_>, stub: &[u8], path: &Path) -> Result<(), ArtifactE
     output::write(path, true, |file| {
         let fail = ArtifactError::io(path);
         file.write_all(&program).map_err(&fail)?;
-        weights::write_parts(a.program, &image, (layout.image, layout.weights), (file, path))?;
+        weights::write_parts(a.program()?, &image, (layout.image, layout.weights), (file, path))?;
         file.seek(SeekFrom::Start(tail_at)).and_then(|_| file.write_all(&tail)).map_err(fail)
     })
 }

@@ -1,6 +1,5 @@
 //! C headers: the ABI (`burin.h`, in full, under its own guard) and what is particular to a model.
 
-use super::image::constant_arena_bytes;
 use super::{Artifact, ArtifactError, output};
 use crate::program::{Port, Program};
 use std::fmt::Write as _;
@@ -21,17 +20,16 @@ pub fn c_name(name: &str) -> String {
 
 /// Writes the header.
 pub fn write(a: &Artifact<'_>, path: &Path) -> Result<(), ArtifactError> {
-    let text = text(a);
+    let text = text(a)?;
     output::write(path, false, |file| file.write_all(text.as_bytes()).map_err(ArtifactError::io(path)))
 }
 
 /// The header's text.
-pub fn text(a: &Artifact<'_>) -> String {
-    let p = a.program;
+pub fn text(a: &Artifact<'_>) -> Result<String, ArtifactError> {
+    let p = a.program()?;
     let name = c_name(&p.name);
     let upper = name.to_ascii_uppercase();
-    let mut out =
-        format!("/* The model \"{}\", compiled by Burin for {}.\n\n", comment(&p.name), a.machine.level);
+    let mut out = format!("/* The model \"{}\", compiled by Burin for {}.\n\n", comment(&p.name), a.levels());
     usage(&mut out, p, &name, &upper);
     let _ = write!(out, " */\n#ifndef {upper}_H\n#define {upper}_H\n\n{ABI}\n");
     let mut constant = |suffix: &str, value: u64| {
@@ -43,8 +41,8 @@ pub fn text(a: &Artifact<'_>) -> String {
     constant("DIMS", p.dims.len() as u64);
     constant("INPUT_RANKS", p.inputs.iter().map(|i| i.ty.rank() as u64).sum());
     constant("OUTPUT_RANKS", p.outputs.iter().map(|o| o.ty.rank() as u64).sum());
-    if constant_arena_bytes(p) > 0 {
-        constant("ARENA_BYTES", constant_arena_bytes(p));
+    if a.constant_arena_bytes() > 0 {
+        constant("ARENA_BYTES", a.constant_arena_bytes());
     }
     let states: Vec<Port> = p.states.iter().map(|s| s.0.clone()).collect();
     for (kind, ports) in [("INPUT", &p.inputs), ("OUTPUT", &p.outputs), ("STATE", &states)] {
@@ -66,7 +64,7 @@ pub fn text(a: &Artifact<'_>) -> String {
          BURIN_CALL int32_t {name}_run(burin_call *call);\n\
          #ifdef __cplusplus\n}}\n#endif\n#endif\n"
     );
-    out
+    Ok(out)
 }
 
 fn usage(out: &mut String, p: &Program, name: &str, upper: &str) {
@@ -88,9 +86,12 @@ fn usage(out: &mut String, p: &Program, name: &str, upper: &str) {
          \x20  const void *inputs[] = {{{}}};\n\
          \x20  void *outputs[] = {{{}}};\n\
          \x20  burin_call call = {{.weights = {name}_weights, .arena = arena, .inputs = inputs, .outputs = outputs,\n\
-         \x20                     .output_dims = shapes, .dims = dims, .workers = 1}};\n\
+         \x20                     .output_dims = shapes, .dims = dims, .workers = 1,\n\
+         \x20                     .variant = plan.variant}};\n\
          \x20  if ({name}_run(&call)) return 1;\n\n\
-         \x20  {name}_plan answers 2 on a CPU below the level named above; call it before {name}_run.\n",
+         \x20  {name}_plan chooses the code for the best level named above that the CPU has, and answers\n\
+         \x20  BURIN_CPU where it has none. {name}_run takes that choice from call.variant; without it, it\n\
+         \x20  asks the CPU again each time, which may take longer than the model.\n",
         list(p.inputs.len(), "input"),
         list(p.outputs.len(), "output"),
     );

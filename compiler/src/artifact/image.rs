@@ -1,12 +1,13 @@
-//! Builds an image: `[Descriptor | tables | strings | code]`, as [`burin_runtime::abi`] has it.
+//! Builds an image: `[Descriptor | tables | strings | code]`, as [`burin_runtime::abi`] has it. What the
+//! levels have in common is taken from the best one's program.
 //!
 //! The descriptor's `weight_id` is left 0: it is known once the weights are written, and lies at
 //! [`WEIGHT_ID`].
 
-use super::{Artifact, ArtifactError};
+use super::{Artifact, ArtifactError, Variant as Level};
 use crate::program::{Port as ProgramPort, Program};
 use burin_ir::DType;
-use burin_runtime::abi::{self, Descriptor, Dim, Entry, Port, Step, Table, Text, Weight};
+use burin_runtime::abi::{self, Descriptor, Dim, Entry, EntryCode, Port, Step, Table, Text, Variant, Weight};
 use burin_runtime::image::Plain;
 use std::collections::HashMap;
 use std::mem::offset_of;
@@ -24,9 +25,9 @@ pub struct Image {
     pub bytes: Vec<u8>,
     /// What its address must be a multiple of.
     pub align: u64,
-    /// Offset of the entry's `PlanFn`.
+    /// Offset of the `PlanFn` that chooses a variant.
     pub plan: u64,
-    /// Offset of the entry's `RunFn`.
+    /// Offset of the `RunFn` that chooses a variant.
     pub run: u64,
 }
 
@@ -54,46 +55,53 @@ pub fn abi_dtype(d: DType) -> u32 {
 pub fn constant_arena_bytes(p: &Program) -> u64 {
     let constant = |e: &burin_ir::Expr| e.as_const().and_then(|v| u64::try_from(v).ok());
     match (constant(&p.arena_bytes), constant(&p.scratch_bytes)) {
-        (Some(arena), Some(scratch)) => arena.saturating_add(scratch),
+        (Some(arena), Some(scratch)) => aligned(arena).saturating_add(aligned(scratch)),
         _ => 0,
     }
 }
 
+/// As the code's `plan` rounds sizes up.
+fn aligned(bytes: u64) -> u64 {
+    bytes.checked_next_multiple_of(abi::ALIGN as u64).unwrap_or(u64::MAX)
+}
+
 /// Builds the image.
 pub fn build(a: &Artifact<'_>) -> Result<Image, ArtifactError> {
-    let p = a.program;
+    a.check()?;
+    let p = a.program()?;
     let mut w = Writer { bytes: vec![0; size_of::<Descriptor>()], texts: HashMap::new() };
     let mut head = Descriptor {
         magic: abi::MAGIC,
         abi_version: abi::ABI_VERSION,
-        arch: a.machine.arch,
+        arch: a.arch,
         image_bytes: 0,
         weight_bytes: p.weight_bytes,
         weight_id: 0,
-        cpu_features: a.machine.features,
         name: w.text(&p.name),
-        cpu_level: w.text(a.machine.level),
+        variants: Table::default(),
         entries: Table::default(),
         weights: w.weights(p),
         states: Table::default(),
-        nodes: Table::default(),
     };
     let states: Result<Vec<Port>, ArtifactError> =
         p.states.iter().map(|(port, weight)| w.state(p, port, *weight)).collect();
     head.states = w.table(&states?);
-    let nodes: Vec<Text> = p.nodes.iter().map(|n| w.text(n)).collect();
-    head.nodes = w.table(&nodes);
-    let mut entry = w.entry(p);
+    let entry = w.entry(p);
     head.entries = w.table(&[entry]);
+    let mut variants: Vec<(Variant, EntryCode)> = a.variants.iter().map(|v| w.variant(v)).collect();
+    head.variants = w.table(&variants.iter().map(|(v, _)| *v).collect::<Vec<_>>());
     let align = a.code.align.next_power_of_two().max(abi::ALIGN);
     let code = w.bytes.len().next_multiple_of(align);
     w.bytes.resize(code, 0);
     w.bytes.extend_from_slice(a.code.text);
-    (entry.plan, entry.run) = ((code + a.code.plan) as u64, (code + a.code.run) as u64);
-    w.put(head.entries.offset, &entry);
+    let at = |offset: usize| (code + offset) as u64;
+    for ((row, entry), v) in variants.iter_mut().zip(&a.variants) {
+        (entry.plan, entry.run) = (at(v.plan), at(v.run));
+        w.put(row.code.offset, entry);
+    }
     head.image_bytes = w.bytes.len() as u64;
     w.put(0, &head);
-    Ok(Image { bytes: w.bytes, align: align as u64, plan: entry.plan, run: entry.run })
+    Ok(Image { bytes: w.bytes, align: align as u64, plan: at(a.code.plan), run: at(a.code.run) })
 }
 
 struct Writer {
@@ -152,7 +160,7 @@ impl Writer {
         let row = |w: &crate::program::Weight, text| Weight {
             name: text,
             offset: w.offset,
-            bytes: w.constant.bytes() as u64,
+            bytes: w.bytes() as u64,
             dtype: abi_dtype(w.constant.ty().dtype),
             reserved: 0,
         };
@@ -162,21 +170,32 @@ impl Writer {
 
     fn entry(&mut self, p: &Program) -> Entry {
         let dims: Vec<Text> = p.dims.iter().map(|d| self.text(d.name())).collect();
+        Entry {
+            name: self.text(ENTRY),
+            dims: self.table(&dims),
+            inputs: self.ports(p, &p.inputs),
+            outputs: self.ports(p, &p.outputs),
+        }
+    }
+
+    /// The places of its code are left 0.
+    fn variant(&mut self, v: &Level<'_>) -> (Variant, EntryCode) {
+        let p = v.program;
         let step = |w: &mut Writer, s: &crate::program::Step| Step {
             kernel: w.text(p.kernels.get(s.kernel).map_or("", |k| &k.name)),
             node: s.node as u64,
             flops: s.flops.as_const().and_then(|f| u64::try_from(f).ok()).unwrap_or(0),
         };
         let steps: Vec<Step> = p.steps.iter().map(|s| step(self, s)).collect();
-        Entry {
-            name: self.text(ENTRY),
-            dims: self.table(&dims),
-            inputs: self.ports(p, &p.inputs),
-            outputs: self.ports(p, &p.outputs),
-            steps: self.table(&steps),
-            plan: 0,
-            run: 0,
-            arena_bytes: constant_arena_bytes(p),
-        }
+        let nodes: Vec<Text> = p.nodes.iter().map(|n| self.text(n)).collect();
+        let steps = self.table(&steps);
+        let code = EntryCode { plan: 0, run: 0, arena_bytes: constant_arena_bytes(p), steps };
+        let variant = Variant {
+            level: self.text(v.level),
+            cpu_features: v.features,
+            code: self.table(&[code]),
+            nodes: self.table(&nodes),
+        };
+        (variant, code)
     }
 }

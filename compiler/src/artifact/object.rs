@@ -38,7 +38,8 @@ pub fn write(
     path: &Path,
 ) -> Result<(), ArtifactError> {
     let format = format(system)?;
-    let bytes = weights::segment_bytes(a.program)?;
+    let program = a.program()?;
+    let bytes = weights::segment_bytes(program)?;
     if format != BinaryFormat::Elf && bytes > MAX_NARROW {
         return Err(ArtifactError::Refused(format!(
             "an object file for {system} can hold at most {MAX_NARROW} bytes of weights, found {bytes}; build a shared library or a bundle"
@@ -47,13 +48,13 @@ pub fn write(
     let fail = ArtifactError::io(path);
     let dir = output::folder(path);
     let mut store = tempfile::tempfile_in(dir).map_err(&fail)?;
-    let id = weights::write_segment(a.program, &mut store, path)?;
+    let mut image = image::build(a)?;
+    let id = weights::write_segment(program, &mut store, path)?;
     // SAFETY: the temporary file has no name, so that nobody else can change it.
     let data = unsafe { memmap2::Mmap::map(&store) }.map_err(&fail)?;
-    let mut image = image::build(a)?;
     image.bytes[WEIGHT_ID as usize..][..8].copy_from_slice(&id.to_le_bytes());
-    let name = header::c_name(&a.program.name);
-    let object = build(&name, &image, &data, format, architecture(a.machine.arch)?)?;
+    let name = header::c_name(&program.name);
+    let object = build(&name, &image, &data, format, architecture(a.arch)?)?;
     output::write(path, false, |file| match kind {
         Kind::Object => emit(&object, file, path).map(drop),
         Kind::Archive => archive(&name, &object, format == BinaryFormat::MachO, file, path),

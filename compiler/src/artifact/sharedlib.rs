@@ -56,7 +56,7 @@ pub fn write(a: &Artifact<'_>, system: &target_lexicon::Triple, path: &Path) -> 
         file.write_all(&layout.front()).map_err(&fail)?;
         let dynamic = layout.dynamic();
         file.seek(SeekFrom::Start(layout.dynamic)).and_then(|_| file.write_all(&dynamic)).map_err(&fail)?;
-        weights::write_parts(a.program, &image, (layout.image, layout.weights), (file, path))?;
+        weights::write_parts(a.program()?, &image, (layout.image, layout.weights), (file, path))?;
         file.seek(SeekFrom::Start(layout.tail)).and_then(|_| file.write_all(&layout.tail())).map_err(fail)
     })
 }
@@ -91,8 +91,8 @@ struct Layout {
 
 impl Layout {
     fn new(a: &Artifact<'_>, image: &image::Image, path: &Path) -> Result<Layout, ArtifactError> {
-        let (machine, flags, page) = machine(a.machine.arch)?;
-        let name = header::c_name(&a.program.name);
+        let (machine, flags, page) = machine(a.arch)?;
+        let name = header::c_name(&a.program()?.name);
         let mut text = vec![0];
         let mut string = |s: &str| {
             let at = text.len() as u32;
@@ -113,7 +113,7 @@ impl Layout {
         let image_at = (dynamic + dynamic_bytes).next_multiple_of(page.max(image.align));
         let image_bytes = image.bytes.len() as u64;
         let weights_at = (image_at + image_bytes).next_multiple_of(page);
-        let weight_bytes = weights::segment_bytes(a.program)?;
+        let weight_bytes = weights::segment_bytes(a.program()?)?;
         Ok(Layout {
             machine,
             flags,

@@ -104,12 +104,12 @@ pub(super) fn text(compiled: &Compiled, name: &str) -> Result<String, String> {
         "// Generated from a model by Burin; not to be edited.\n\n\
          /// A compiled model: {} -> {}.\n\
          ///\n\
-         /// Its code needs a CPU of the level `{}`, which [`{ty}::new`] checks.\n\
+         /// Its code is for CPUs of the level {}: [`{ty}::new`] takes the best one that there is.\n\
          #[allow(dead_code, unreachable_pub)]\n\
          pub struct {ty} {{\n    session: ::burin_runtime::Session,\n}}\n\n",
         list(&p.inputs),
         list(&p.outputs),
-        compiled.target.level
+        compiled.levels().iter().map(|l| format!("`{l}`")).collect::<Vec<_>>().join(" or ")
     );
     let fields = fields(p)?;
     output_type(&mut out, &ty, p, &fields);

@@ -44,6 +44,19 @@ fn symbolic_dimensions_become_arguments() {
 }
 
 #[test]
+fn code_for_several_levels_is_named() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let graph =
+        graph::parse("graph @g(%x: f32[2]) {\n  %y = Relu(%x) : f32[2]\n  return %y\n}").expect("parses");
+    let model = Model::from_graph(graph).cpu("v3,v4");
+    let written = model.clone().compile_to(folder.path(), "x86_64-unknown-linux-gnu").expect("compiles");
+    let text = std::fs::read_to_string(&written.module).expect("was written");
+    assert!(text.contains("CPUs of the level `x86-64-v4` or `x86-64-v3`: [`G::new`]"), "{text}");
+    let e = model.compile_to(folder.path(), "aarch64-unknown-linux-gnu").expect_err("no such levels");
+    assert!(e.to_string().contains("unknown CPU level \"v3\""), "{e}");
+}
+
+#[test]
 fn mistakes_name_the_model() {
     let folder = Path::new("nowhere");
     let e =

@@ -34,7 +34,7 @@ impl Burin {
         let dims = session::bind(entry, &views, &[])?;
 
         let image = model.image();
-        let raw = image.entries().next().ok_or("the model has no entry")?;
+        let raw = image.code(&model.variant()).next().ok_or("the model has no code")?;
         let at = |offset: u64| image.bytes().as_ptr().wrapping_add(offset as usize);
         // SAFETY: the loader has checked the image and mapped it executable; these are the offsets of
         // its functions.
@@ -47,7 +47,7 @@ impl Burin {
         let mut need = Plan {
             dims: dims.as_ptr(),
             workers: job.threads as u32,
-            reserved: 0,
+            variant: 0,
             arena_bytes: 0,
             input_dims: std::ptr::null_mut(),
             output_dims: output_dims.as_mut_ptr(),
@@ -87,7 +87,7 @@ impl System for Burin {
             states: std::ptr::null(),
             dims: self.dims.as_ptr(),
             workers: self.pool.as_ref().map_or(1, |p| p.workers() as u32),
-            reserved: 0,
+            variant: 0,
             host: self.pool.as_ref().map_or(std::ptr::null_mut(), |p| (&raw const *p).cast_mut().cast()),
             parallel_for: self.pool.as_ref().map(|_| parallel_for as abi::ParallelForFn),
             alloc: None,

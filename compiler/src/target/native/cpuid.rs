@@ -48,9 +48,9 @@ pub fn saved() -> Function {
     Function { name: "cpu.saved".to_owned(), bytes: SAVED.to_vec(), align: 16, relocs: Vec::new() }
 }
 
-/// Code for the features of a mask that the CPU or the system lacks. `ask` and `saved` are the
+/// Code for those features of a mask that the CPU and the system have. `ask` and `saved` are the
 /// numbers of those functions in the blob.
-pub fn missing(b: &mut FunctionBuilder<'_>, required: u64, ask: usize, saved: usize) -> Value {
+pub fn present(b: &mut FunctionBuilder<'_>, asked: u64, ask: usize, saved: usize) -> Value {
     let ask = import(b, ask, words(1, &[types::I64]));
     let answer = |b: &mut FunctionBuilder<'_>, leaf: u32| {
         let leaf = b.ins().iconst(types::I64, leaf as i64);
@@ -61,7 +61,7 @@ pub fn missing(b: &mut FunctionBuilder<'_>, required: u64, ask: usize, saved: us
     let state = state(b, first, saved);
     let mut present = b.ins().iconst(types::I64, 0);
     let mut last = (OSXSAVE.0, first);
-    for f in X86_FEATURES.iter().filter(|f| required & f.feature != 0) {
+    for f in X86_FEATURES.iter().filter(|f| asked & f.feature != 0) {
         if last.0 != f.leaf {
             last = (f.leaf, answer(b, f.leaf));
         }
@@ -75,8 +75,7 @@ pub fn missing(b: &mut FunctionBuilder<'_>, required: u64, ask: usize, saved: us
         let has = b.ins().ishl_imm_s(has, f.feature.trailing_zeros() as i64);
         present = b.ins().bor(present, has);
     }
-    let required = b.ins().iconst(types::I64, required as i64);
-    b.ins().band_not(required, present)
+    present
 }
 
 /// The low half of XCR0, from the answer to the leaf that says whether it can be read; else 0.

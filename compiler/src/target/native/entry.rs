@@ -9,12 +9,13 @@
 //! Sums and products in `lets`, output shapes and arena sizes are checked for overflow. What is
 //! computed within a step (offsets, task counts) is bounded by those, and is not checked again.
 //!
+//! Neither asks the CPU whether it has what the code needs: [`choose`](super::choose) does.
+//!
 //! The arena: the buffers' part, rounded up to the ABI's alignment, then one scratch area for each
 //! worker, whose size is rounded up as well.
 
 use super::NativeError;
 use super::checked::Checked;
-use super::cpuid;
 use super::function::{self, Function, PTR, import, memory, words};
 use super::index::Scope;
 use super::kernel::{frame_words, has_scratch};
@@ -22,7 +23,7 @@ use super::levels::TargetSpec;
 use crate::program::{Place, Port, Program, Step};
 use burin_ir::Symbol;
 use burin_ir::expr::{Expr, Range};
-use burin_runtime::abi::{ALIGN, Call, Plan, Status, arch, code};
+use burin_runtime::abi::{ALIGN, Call, Plan, Status, code};
 use core::mem::offset_of;
 use cranelift_codegen::ir::condcodes::IntCC;
 use cranelift_codegen::ir::{
@@ -43,52 +44,49 @@ pub enum Part {
     Lets(usize),
     /// `(call, table)`: a stretch of steps.
     Steps(usize),
-    /// The ABI's `PlanFn`, the CPU being known to have what it needs.
+    /// The ABI's `PlanFn`.
     Plan,
     /// The ABI's `RunFn`.
     Run,
-    /// [`cpuid::ask`].
-    AskCpu,
-    /// [`cpuid::saved`].
-    SavedState,
-    /// The ABI's `PlanFn` where the code needs more than every CPU of its kind has: asks the CPU,
-    /// then goes on to [`Part::Plan`].
-    Guard,
 }
 
-/// The parts of which there is one each; the guard's come last, since not every target has them.
-const SINGLE: [Part; 6] = [Part::Invoke, Part::Plan, Part::Run, Part::AskCpu, Part::SavedState, Part::Guard];
+/// The parts of which there is one each.
+const SINGLE: [Part; 3] = [Part::Invoke, Part::Plan, Part::Run];
 
 /// What is needed to compile a program's entry.
 pub struct Entry<'a> {
     program: &'a Program,
     target: &'a TargetSpec,
+    /// The number of the program's first kernel in the blob; the others follow, then the entry.
+    first: usize,
     /// Where each symbol is in the table.
     table: HashMap<Symbol, usize>,
 }
 
 /// Where a call's structure has what `plan` and `run` have in common.
-struct Layout {
-    name: &'static str,
+pub(super) struct Layout {
+    pub(super) name: &'static str,
     dims: usize,
     status: usize,
 }
 
-const PLAN: Layout = Layout { name: "plan", dims: offset_of!(Plan, dims), status: offset_of!(Plan, status) };
-const RUN: Layout = Layout { name: "run", dims: offset_of!(Call, dims), status: offset_of!(Call, status) };
+pub(super) const PLAN: Layout =
+    Layout { name: "plan", dims: offset_of!(Plan, dims), status: offset_of!(Plan, status) };
+pub(super) const RUN: Layout =
+    Layout { name: "run", dims: offset_of!(Call, dims), status: offset_of!(Call, status) };
 
 impl<'a> Entry<'a> {
-    /// The entry of a program.
-    pub fn new(program: &'a Program, target: &'a TargetSpec) -> Entry<'a> {
+    /// The entry of a program whose kernels begin at the number `first` in the blob.
+    pub fn new(program: &'a Program, target: &'a TargetSpec, first: usize) -> Entry<'a> {
         let symbols = program.dims.iter().chain(program.lets.iter().map(|(s, _)| s));
-        Entry { program, target, table: symbols.enumerate().map(|(i, s)| (*s, i)).collect() }
+        Entry { program, target, first, table: symbols.enumerate().map(|(i, s)| (*s, i)).collect() }
     }
 
     /// The functions, in the order in which they follow the kernels.
     pub fn functions(&self) -> Vec<Part> {
         let lets = self.program.lets.len().div_ceil(PER_FUNCTION);
         let steps = self.program.steps.len().div_ceil(PER_FUNCTION);
-        let mut parts = self.single().to_vec();
+        let mut parts = SINGLE.to_vec();
         parts.extend((0..lets).map(Part::Lets));
         parts.extend((0..steps).map(Part::Steps));
         parts
@@ -97,26 +95,23 @@ impl<'a> Entry<'a> {
     /// The number of a function in the blob.
     fn number(&self, part: Part) -> usize {
         let lets = self.program.lets.len().div_ceil(PER_FUNCTION);
-        self.program.kernels.len()
+        self.first
+            + self.program.kernels.len()
             + match part {
-                Part::Lets(i) => self.single().len() + i,
-                Part::Steps(i) => self.single().len() + lets + i,
+                Part::Lets(i) => SINGLE.len() + i,
+                Part::Steps(i) => SINGLE.len() + lets + i,
                 one => SINGLE.iter().position(|p| *p == one).unwrap_or(SINGLE.len()),
             }
     }
 
-    fn single(&self) -> &'static [Part] {
-        if self.is_guarded() { &SINGLE } else { &SINGLE[..3] }
+    /// The number of the program's first kernel in the blob.
+    pub fn first(&self) -> usize {
+        self.first
     }
 
-    /// Whether the code asks the CPU for its features.
-    fn is_guarded(&self) -> bool {
-        self.target.arch == arch::X86_64 && self.target.features != 0
-    }
-
-    /// The number of the ABI's `PlanFn` in the blob.
+    /// The number of `plan` in the blob.
     pub fn plan(&self) -> usize {
-        self.number(if self.is_guarded() { Part::Guard } else { Part::Plan })
+        self.number(Part::Plan)
     }
 
     /// The number of `run` in the blob.
@@ -129,9 +124,7 @@ impl<'a> Entry<'a> {
             Part::Invoke => words(5, &[]),
             Part::Lets(_) => words(1, &[types::I8]),
             Part::Steps(_) => words(2, &[]),
-            Part::Plan | Part::Run | Part::Guard => words(1, &[types::I32]),
-            Part::AskCpu => words(1, &[types::I64]),
-            Part::SavedState => words(0, &[types::I64]),
+            Part::Plan | Part::Run => words(1, &[types::I32]),
         }
     }
 
@@ -142,30 +135,19 @@ impl<'a> Entry<'a> {
             Part::Run => RUN.name.to_owned(),
             Part::Lets(i) => format!("lets.{i}"),
             Part::Steps(i) => format!("steps.{i}"),
-            Part::Guard => "guard".to_owned(),
-            Part::AskCpu | Part::SavedState => "cpu".to_owned(),
         }
     }
 
     /// Compiles one of the functions.
     pub fn compile(&self, part: Part) -> Result<Function, NativeError> {
         let name = Self::name(part);
-        match part {
-            Part::AskCpu => return Ok(cpuid::ask()),
-            Part::SavedState => return Ok(cpuid::saved()),
-            _ => {}
-        }
-        let baseline = if part == Part::Guard { Some(self.target.baseline()?) } else { None };
-        let target = baseline.as_ref().unwrap_or(self.target);
-        function::build(&name, Self::signature(part), target, |b, params| {
+        function::build(&name, Self::signature(part), self.target, |b, params| {
             match part {
                 Part::Invoke => invoke(b, params),
                 Part::Lets(i) => self.lets(b, params, i),
                 Part::Steps(i) => self.steps(b, params, i),
                 Part::Plan => self.plan_body(b, params[0]),
                 Part::Run => self.run_body(b, params[0]),
-                Part::Guard => self.guard(b, params[0]),
-                Part::AskCpu | Part::SavedState => Err("is made of bytes".to_owned()),
             }
             .map_err(|what| NativeError::Internal { function: name.clone(), what })
         })
@@ -275,24 +257,6 @@ impl<'a> Entry<'a> {
         Ok(())
     }
 
-    fn guard(&self, b: &mut FunctionBuilder<'_>, plan: Value) -> Result<(), String> {
-        let needed = self.target.features;
-        let (ask, saved) = (self.number(Part::AskCpu), self.number(Part::SavedState));
-        let missing = cpuid::missing(b, needed, ask, saved);
-        let (refused, next) = (b.create_block(), b.create_block());
-        b.ins().brif(missing, refused, &[], next, &[]);
-        b.switch_to_block(refused);
-        let none = b.ins().iconst(types::I32, 0);
-        let needed = b.ins().iconst(types::I64, needed as i64);
-        answer(b, plan, &PLAN, code::CPU, none, missing, needed);
-        b.switch_to_block(next);
-        let body = import(b, self.number(Part::Plan), Self::signature(Part::Plan));
-        let inst = b.ins().call(body, &[plan]);
-        let code = b.inst_results(inst)[0];
-        b.ins().return_(&[code]);
-        Ok(())
-    }
-
     /// Returns with `OUT_OF_RANGE` where the least extent is below zero.
     fn refuse_negative(&self, b: &mut FunctionBuilder<'_>, plan: Value, least: Value) {
         let negative = b.ins().icmp_imm_s(IntCC::SignedLessThan, least, 0);
@@ -355,7 +319,7 @@ impl<'a> Entry<'a> {
             for (word, v) in self.frame(b, &mut scope, step, &bases)?.into_iter().enumerate() {
                 b.ins().store(memory(), v, frame, word as i32 * 8);
             }
-            let kernel = import(b, step.kernel, words(4, &[]));
+            let kernel = import(b, self.first + step.kernel, words(4, &[]));
             let kernel = b.ins().func_addr(PTR, kernel);
             let tasks = scope.emit(b, &step.tasks)?;
             let number = b.ins().iconst(types::I64, (part * PER_FUNCTION + i) as i64);
@@ -461,7 +425,7 @@ fn words_on_stack(b: &mut FunctionBuilder<'_>, words: usize) -> StackSlot {
 }
 
 /// Fills in the status and returns its code.
-fn answer(
+pub(super) fn answer(
     b: &mut FunctionBuilder<'_>,
     call: Value,
     layout: &Layout,

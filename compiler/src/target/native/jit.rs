@@ -5,8 +5,7 @@
 //! thread, with fresh memory for each. Sessions, threads and images are the runtime's.
 
 use super::levels::TargetSpec;
-use super::link::Code;
-use super::{NativeError, compile};
+use super::{Code, NativeError, compile};
 use crate::program::{Port, Program};
 use burin_ir::tensor::element_count;
 use burin_ir::{Symbol, Tensor};
@@ -27,7 +26,7 @@ pub struct Mapped {
 }
 
 impl Mapped {
-    /// Maps code that was made for `target`; an error if this CPU cannot run it.
+    /// Maps code whose best level is `target`; an error if this CPU cannot run it.
     pub fn new(code: &Code, target: &TargetSpec) -> Result<Mapped, NativeError> {
         if !target.runs_here() {
             return Err(NativeError::Target(format!("this machine cannot run code for {target:?}")));
@@ -35,7 +34,8 @@ impl Mapped {
         let mut memory = MmapMut::map_anon(code.text.len().max(1))?;
         memory[..code.text.len()].copy_from_slice(&code.text);
         let memory = memory.make_exec()?;
-        let kernels = code.kernels.iter().map(|k| k.offset).collect();
+        let best = code.levels.first().map_or(&[][..], |level| &level.kernels);
+        let kernels = best.iter().map(|k| k.offset).collect();
         Ok(Mapped { memory, plan: code.plan, run: code.run, kernels })
     }
 
@@ -149,7 +149,7 @@ impl Jit {
             states: state_pointers.as_ptr(),
             dims: dims.as_ptr(),
             workers: 1,
-            reserved: 0,
+            variant: 0,
             host: null_mut(),
             parallel_for: None,
             alloc: None,
@@ -200,7 +200,7 @@ impl Jit {
         let mut plan = Plan {
             dims: dims.as_ptr(),
             workers: 1,
-            reserved: 0,
+            variant: 0,
             arena_bytes: 0,
             input_dims: expected.as_mut_ptr(),
             output_dims: extents.as_mut_ptr(),

@@ -1,12 +1,14 @@
 //! Architectures and CPU levels: the one place that says which instructions may be used.
 //!
 //! A level names every one of its features, because Cranelift's flags do not imply one another.
-//! Within [`X86_LEVELS`] each level holds the features of the one before it.
+//! Within [`X86_LEVELS`] each level holds the features of the one before it. In a list of levels
+//! ([`TargetSpec::list`]) each holds the features of the one behind it, so that the first that a CPU
+//! has is the best.
 
 use super::{NativeError, wide};
 use crate::lower::schedule::Machine;
 use burin_runtime::abi::{arch, cpu};
-use burin_runtime::cpu::host_features;
+use burin_runtime::cpu::{feature_names, host_features, short_level};
 use cranelift_codegen::isa::{self, OwnedTargetIsa};
 use cranelift_codegen::settings::{self, Configurable};
 use std::sync::Arc;
@@ -134,14 +136,40 @@ impl TargetSpec {
         }
     }
 
+    /// A triple and a list of levels, separated by commas and in any order; best first. An error says
+    /// which of them do not go together.
+    pub fn list(triple: Option<&str>, levels: Option<&str>) -> Result<Vec<TargetSpec>, NativeError> {
+        let Some(text) = levels.filter(|l| l.contains(',')) else {
+            return Ok(vec![TargetSpec::new(triple, levels)?]);
+        };
+        let mut all = Vec::new();
+        for level in text.split(',').map(str::trim) {
+            if level.is_empty() {
+                return Err(NativeError::Target(format!(
+                    "found an empty CPU level in {text:?}, expected levels separated by commas, such as v3,v4"
+                )));
+            }
+            all.push(TargetSpec::new(triple, Some(level))?);
+        }
+        all.sort_by_key(|t| std::cmp::Reverse(t.features.count_ones()));
+        for pair in all.windows(2) {
+            let [better, worse] = pair else { continue };
+            refuse_unordered(better, worse)
+                .map_err(|why| NativeError::Target(format!("found the CPU levels {text}: {why}")))?;
+        }
+        Ok(all)
+    }
+
     fn x86(triple: Triple, level: &str) -> Result<TargetSpec, NativeError> {
+        let mut names = X86_LEVELS.iter().map(|l| l.name);
+        let level = names.find(|name| short_level(name) == Some(level)).unwrap_or(level);
         let features = if level == NATIVE {
             native_features(&triple)?
         } else {
             let at = X86_LEVELS.iter().position(|l| l.name == level).ok_or_else(|| {
                 let names: Vec<&str> = X86_LEVELS.iter().map(|l| l.name).collect();
                 NativeError::Target(format!(
-                    "unknown CPU level {level:?} for {triple}; there are {} and {NATIVE}",
+                    "unknown CPU level {level:?} for {triple}; there are {} (short: v1 to v4) and {NATIVE}",
                     names.join(", ")
                 ))
             })?;
@@ -204,6 +232,21 @@ impl TargetSpec {
     /// Whether this process can run the code.
     pub fn runs_here(&self) -> bool {
         self.triple.architecture == Triple::host().architecture && self.features & !host_features() == 0
+    }
+}
+
+/// An error unless one level has all the features of another, and more.
+fn refuse_unordered(better: &TargetSpec, worse: &TargetSpec) -> Result<(), String> {
+    let (a, b) = (&better.level, &worse.level);
+    if better.features == worse.features {
+        return Err(format!("{a} and {b} are the same; name each level once"));
+    }
+    match worse.features & !better.features {
+        0 => Ok(()),
+        beyond => Err(format!(
+            "{b} needs features that {a} does not need ({}), expected levels of which each holds the next",
+            feature_names(beyond)
+        )),
     }
 }
 

@@ -1,7 +1,7 @@
 //! Functions laid out one after another, with their references to one another resolved.
 //!
 //! All references are relative to the instruction, so the blob runs wherever it is mapped, provided
-//! that its start is aligned to [`Code::align`]. Whatever else a relocation may ask for is refused.
+//! that its start is aligned to [`Linked::align`]. Whatever else a relocation may ask for is refused.
 
 use super::NativeError;
 use super::function::{Function, Relocation, Target};
@@ -14,17 +14,13 @@ const AARCH64_ALIGN: usize = 4096;
 
 /// Machine code, position-independent and without imports.
 #[derive(Clone, Debug, Default)]
-pub struct Code {
+pub struct Linked {
     /// The bytes: instructions, and constants among them. Neither written nor relocated.
     pub text: Vec<u8>,
     /// What the address of the first byte must be a multiple of.
     pub align: usize,
-    /// Offset of the ABI's `PlanFn`.
-    pub plan: usize,
-    /// Offset of the ABI's `RunFn`.
-    pub run: usize,
-    /// Where the kernels are, in the program's order.
-    pub kernels: Vec<Extent>,
+    /// Where the functions are, in their order.
+    pub places: Vec<Extent>,
 }
 
 /// A function's place in the blob.
@@ -38,15 +34,8 @@ pub struct Extent {
     pub len: usize,
 }
 
-/// Lays functions out in order; the first `kernels` are kernels, `plan` and `run` are the numbers of
-/// the entry's functions.
-pub fn link(
-    functions: &[Function],
-    kernels: usize,
-    plan: usize,
-    run: usize,
-    target: &TargetSpec,
-) -> Result<Code, NativeError> {
+/// Lays functions out in order.
+pub fn link(functions: &[Function], target: &TargetSpec) -> Result<Linked, NativeError> {
     let mut align = if target.arch == arch::AARCH64 { AARCH64_ALIGN } else { 64 };
     let mut places = Vec::with_capacity(functions.len());
     let mut end = 0usize;
@@ -69,10 +58,7 @@ pub fn link(
             })?;
         }
     }
-    let at = |n: usize| places.get(n).map_or(0, |p| p.offset);
-    let (plan, run) = (at(plan), at(run));
-    places.truncate(kernels);
-    Ok(Code { text, align, plan, run, kernels: places })
+    Ok(Linked { text, align, places })
 }
 
 /// Where a relocation points, as an offset in the blob.

@@ -3,8 +3,9 @@
 //! - [`levels`]: which architectures and CPU levels there are, and what each can do.
 //! - [`kernel`], with [`index`], [`access`], [`value`], [`ops`], [`cast`], [`rounding`]: one kernel
 //!   becomes one function.
-//! - [`entry`], with [`checked`] and [`cpuid`]: the `plan` and `run` functions of the ABI around the
-//!   kernels.
+//! - [`entry`], with [`checked`]: the `plan` and `run` functions of the ABI around the kernels.
+//! - [`choose`], with [`cpuid`]: the blob's own `plan` and `run`, which choose between the code for
+//!   several levels.
 //! - [`function`]: one function's bytes and relocations, whoever made them. Cranelift makes all of
 //!   them now; an emitter for wider vectors only has to hand over the same struct.
 //! - [`link`]: functions laid out one after another, their references to one another resolved.
@@ -16,12 +17,13 @@
 //! moved above the loop guard or the conditional that makes it valid. Code is a pure function of
 //! the program and the target: it does not depend on the number of threads that compile it.
 //!
-//! Whether the CPU has the level's features is asked by `plan` ([`cpuid`]), without which nobody
-//! knows how large the arena is: a caller that keeps to the ABI never meets an illegal instruction.
+//! A blob holds the code for one level or for several ([`compile_levels`]), each complete: entry and
+//! kernels.
 
 pub mod access;
 pub mod cast;
 pub mod checked;
+pub mod choose;
 pub mod cpuid;
 pub mod entry;
 pub mod function;
@@ -41,9 +43,11 @@ mod tests;
 
 use crate::program::Program;
 use burin_ir::loops::Kernel;
+use choose::Choice;
+use entry::Entry;
 use function::Function;
 use levels::TargetSpec;
-use link::Code;
+use link::Extent;
 use rayon::prelude::*;
 
 /// Why code could not be made.
@@ -92,13 +96,93 @@ pub fn wide_vectors(kernel: &Kernel, target: &TargetSpec) -> Result<(), String> 
     wide::lower::lower(kernel, level).map(|_| ())
 }
 
-/// Compiles a program: kernels first, in their order, then what calls them. Functions are compiled
-/// in parallel on rayon's current pool.
+/// Machine code for one level or several.
+#[derive(Clone, Debug, Default)]
+pub struct Code {
+    /// The bytes: instructions, and constants among them. Neither written nor relocated.
+    pub text: Vec<u8>,
+    /// What the address of the first byte must be a multiple of.
+    pub align: usize,
+    /// Offset of a `PlanFn` that chooses a level.
+    pub plan: usize,
+    /// Offset of a `RunFn` that chooses a level.
+    pub run: usize,
+    /// The code for each level, best first.
+    pub levels: Vec<LevelCode>,
+}
+
+/// The code for a level. It does not ask whether the CPU has what it needs.
+#[derive(Clone, Debug, Default)]
+pub struct LevelCode {
+    /// Offset of the ABI's `PlanFn`.
+    pub plan: usize,
+    /// Offset of the ABI's `RunFn`.
+    pub run: usize,
+    /// Where the kernels are, in the program's order.
+    pub kernels: Vec<Extent>,
+}
+
+/// Compiles a program for one level.
 pub fn compile(program: &Program, target: &TargetSpec) -> Result<Code, NativeError> {
-    let kernels = program.kernels.par_iter().map(|k| compile_kernel(k, target));
-    let mut functions = kernels.collect::<Result<Vec<Function>, NativeError>>()?;
-    let entry = entry::Entry::new(program, target);
-    let rest = entry.functions().into_par_iter().map(|part| entry.compile(part));
-    functions.extend(rest.collect::<Result<Vec<Function>, NativeError>>()?);
-    link::link(&functions, program.kernels.len(), entry.plan(), entry.run(), target)
+    compile_levels(&[(program, target)])
+}
+
+/// A function that has to be made.
+enum Job<'a> {
+    Kernel(&'a Kernel, &'a TargetSpec),
+    Entry(&'a Entry<'a>, entry::Part),
+    Choice(&'a Choice, choose::Part),
+}
+
+impl Job<'_> {
+    fn make(&self) -> Result<Function, NativeError> {
+        match self {
+            Job::Kernel(kernel, target) => compile_kernel(kernel, target),
+            Job::Entry(entry, part) => entry.compile(*part),
+            Job::Choice(choice, part) => choice.compile(*part),
+        }
+    }
+}
+
+/// Compiles the programs that a graph has become for several levels of one architecture, best first:
+/// for each its kernels, in their order, then what calls them; last what chooses between the levels.
+/// Functions are compiled in parallel on rayon's current pool.
+pub fn compile_levels(levels: &[(&Program, &TargetSpec)]) -> Result<Code, NativeError> {
+    let Some((_, target)) = levels.first() else {
+        return Err(NativeError::Target("there is no CPU level to compile for".to_owned()));
+    };
+    let mut first = 0;
+    let mut entries = Vec::with_capacity(levels.len());
+    for (program, target) in levels {
+        let entry = Entry::new(program, target, first);
+        first += program.kernels.len() + entry.functions().len();
+        entries.push(entry);
+    }
+    let of = |((_, t), e): (&(&Program, &TargetSpec), &Entry<'_>)| choose::Level {
+        features: t.features,
+        plan: e.plan(),
+        run: e.run(),
+    };
+    let choice = Choice::new(levels.iter().zip(&entries).map(of).collect(), target, first)?;
+    let mut jobs = Vec::new();
+    for ((program, target), entry) in levels.iter().zip(&entries) {
+        jobs.extend(program.kernels.iter().map(|k| Job::Kernel(k, target)));
+        jobs.extend(entry.functions().into_iter().map(|part| Job::Entry(entry, part)));
+    }
+    jobs.extend(choice.functions().iter().map(|part| Job::Choice(&choice, *part)));
+    let functions = jobs.par_iter().map(Job::make).collect::<Result<Vec<Function>, NativeError>>()?;
+    let linked = link::link(&functions, target)?;
+    let at = |number: usize| linked.places.get(number).map_or(0, |p| p.offset);
+    let level = |((program, _), entry): (&(&Program, &TargetSpec), &Entry<'_>)| LevelCode {
+        plan: at(entry.plan()),
+        run: at(entry.run()),
+        kernels: linked.places.iter().skip(entry.first()).take(program.kernels.len()).cloned().collect(),
+    };
+    Ok(Code {
+        plan: at(choice.plan()),
+        run: at(choice.run()),
+        levels: levels.iter().zip(&entries).map(level).collect(),
+        text: linked.text,
+        align: linked.align,
+    })
 }

@@ -1,5 +1,6 @@
 //! Tests of the native target; here, what they share.
 
+mod choice;
 mod functions;
 mod kernels;
 mod operations;
@@ -7,7 +8,7 @@ mod programs;
 
 use super::jit::Mapped;
 use super::levels::TargetSpec;
-use super::{compile_kernel, kernel, link};
+use super::{Code, LevelCode, compile_kernel, kernel, link};
 use burin_ir::expr::Expr;
 use burin_ir::loops::build::Builder;
 use burin_ir::loops::{Access, Buf, BufferDecl, Kernel};
@@ -38,7 +39,9 @@ fn kernel_of(
 /// Compiles a kernel and maps it.
 fn mapped(kernel: &Kernel, target: &TargetSpec) -> Mapped {
     let function = compile_kernel(kernel, target).expect("compiles");
-    let code = link::link(&[function], 1, 0, 0, target).expect("links");
+    let link::Linked { text, align, places } = link::link(&[function], target).expect("links");
+    let kernel = LevelCode { kernels: places, ..LevelCode::default() };
+    let code = Code { text, align, levels: vec![kernel], ..Code::default() };
     Mapped::new(&code, target).expect("maps")
 }
 

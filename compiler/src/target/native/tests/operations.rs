@@ -212,7 +212,7 @@ fn every_operation_compiles_for_every_target() {
                         continue;
                     }
                     let function = made.unwrap_or_else(|e| panic!("{op} on {ty} for {target:?}: {e}"));
-                    link::link(&[function], 1, 0, 0, &target).expect("links");
+                    link::link(&[function], &target).expect("links");
                 }
             }
         }
@@ -366,7 +366,7 @@ fn check_expanded(op: ScalarOp, ty: DType, lanes: u16, target: &TargetSpec) {
     if !target.runs_here() {
         let made = kernel::compile(&kernel, target);
         let function = made.unwrap_or_else(|e| panic!("{op} on {ty}x{lanes} for {target:?}: {e}"));
-        link::link(&[function], 1, 0, 0, target).expect("links");
+        link::link(&[function], target).expect("links");
         return;
     }
     let bytes = |v: Scalar, ty: DType| to_bits(v, ty).to_le_bytes()[..ty.bytes()].to_vec();

@@ -42,7 +42,7 @@ fn port(name: &str, shape: Vec<Expr>) -> Port {
 
 /// A chain of `steps` additions of a weight to `x: f32[rows, cols]`, between two arena buffers; the
 /// size is a `let`.
-fn chain(steps: usize, weight: &[f32]) -> Program {
+pub(super) fn chain(steps: usize, weight: &[f32]) -> Program {
     let at = |i: usize| Place::Arena(e("bytes") * (i % 2) as i64);
     let step = |i: usize| Step {
         kernel: 0,
@@ -106,12 +106,12 @@ fn inputs_that_do_not_fit_are_refused() {
     assert_eq!(jit.run(&[]).expect_err("refused").to_string(), "found 0 inputs, expected 1");
 }
 
-fn plan(code: &Mapped, dims: &[i64], workers: u32) -> (i32, Plan, Vec<i64>) {
+pub(super) fn plan(code: &Mapped, dims: &[i64], workers: u32) -> (i32, Plan, Vec<i64>) {
     let mut out = vec![0; 2];
     let mut plan = Plan {
         dims: dims.as_ptr(),
         workers,
-        reserved: 0,
+        variant: 0,
         arena_bytes: 0,
         input_dims: null_mut(),
         output_dims: out.as_mut_ptr(),
@@ -188,7 +188,7 @@ fn callbacks_are_called() {
         states: null(),
         dims: [1i64].as_ptr(),
         workers: 2,
-        reserved: 0,
+        variant: 0,
         host: (&raw mut events).cast(),
         parallel_for: Some(backwards),
         alloc: None,
@@ -209,7 +209,7 @@ fn code_is_the_same_for_any_number_of_threads_and_needs_nothing_from_outside() {
         let one = pool(1).install(|| compile(&program, &target)).expect("compiles");
         let four = pool(4).install(|| compile(&program, &target)).expect("compiles");
         assert_eq!(one.text, four.text, "{target:?}");
-        assert_eq!(one.kernels.len(), 1);
+        assert_eq!(one.levels[0].kernels.len(), 1);
     }
 }
 
@@ -217,7 +217,7 @@ fn code_is_the_same_for_any_number_of_threads_and_needs_nothing_from_outside() {
 fn unknown_targets_and_levels_are_refused_with_what_there_is() {
     for (triple, level, part) in [
         (Some("nonsense"), None, "aarch64-unknown-linux-gnu"),
-        (Some("x86_64-unknown-linux-gnu"), Some("x86-64-v9"), "x86-64-v4 and native"),
+        (Some("x86_64-unknown-linux-gnu"), Some("x86-64-v9"), "x86-64-v4 (short: v1 to v4) and native"),
         (Some("aarch64-unknown-linux-gnu"), Some("x86-64-v3"), "there is aarch64"),
         (Some("aarch64-pc-windows-msvc"), None, "Windows on AArch64"),
         (Some("i686-unknown-linux-gnu"), None, "there are x86_64, aarch64 and riscv64"),
