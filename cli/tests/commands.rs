@@ -228,6 +228,26 @@ fn an_executable_runs_by_itself() {
 }
 
 #[test]
+#[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+fn one_executable_has_code_for_several_levels() {
+    let folder = folder();
+    let summary = folder.ok("build tiny.burin -o tiny --cpu v1,v4");
+    assert!(summary.contains("CPU level x86-64-v4 and x86-64\n"), "{summary}");
+    for line in ["-o best", "-o base --cpu v1"] {
+        let mut run = Command::new(folder.path("tiny"));
+        run.args(["--input", "x=x.npy"]).args(line.split(' ')).current_dir(folder.path(""));
+        let out = run.output().unwrap();
+        assert_eq!(out.status.code(), Some(0), "{}", stderr(&out));
+    }
+    assert_eq!(read_npy(&folder.path("best/answer.npy")), ANSWER);
+    assert_eq!(read_npy(&folder.path("base/answer.npy")), ANSWER);
+    let text = folder.ok("inspect tiny.burin --cpu v3,v2 --target x86_64-unknown-linux-gnu");
+    assert!(text.contains("x86-64-v3 (1 kernels, ") && text.contains(", x86-64-v2 (1 kernels, "), "{text}");
+    folder.refused("build tiny.burin -o t --cpu v3,x86-64-v3", &["v3,x86-64-v3", "name each level once"]);
+    folder.refused("build tiny.burin -o t --cpu v3,aarch64", &["unknown CPU level \"aarch64\""]);
+}
+
+#[test]
 fn libraries_come_with_a_header() {
     let folder = folder();
     folder.ok("build tiny.burin -o tiny.o --emit obj --target aarch64-unknown-linux-gnu");

@@ -24,7 +24,7 @@ fn done(command: &mut Command) -> Output {
 }
 
 /// Builds the model and the program around it, and checks what the program says.
-fn link_and_run(target: Option<&str>, compiler: &str, emulator: Option<&str>) {
+fn link_and_run(options: &[&str], compiler: &str, emulator: Option<&str>) {
     if !is_installed(compiler) || !emulator.is_none_or(is_installed) {
         return;
     }
@@ -33,7 +33,7 @@ fn link_and_run(target: Option<&str>, compiler: &str, emulator: Option<&str>) {
     let mut build = Command::new(env!("CARGO_BIN_EXE_burin"));
     build.arg("build").arg(examples().join("digits/digits.onnx"));
     build.args(["--emit", "obj", "-o"]).arg(&object);
-    done(build.args(target.map(|t| format!("--target={t}"))));
+    done(build.args(options));
     let mut cc = Command::new(compiler);
     cc.args(["-std=c11", "-Wall", "-Wextra", "-Werror", "-O2"]);
     // An emulator has no shared libraries of the other machine at hand.
@@ -53,10 +53,17 @@ fn link_and_run(target: Option<&str>, compiler: &str, emulator: Option<&str>) {
 #[test]
 #[cfg(target_os = "linux")]
 fn on_this_machine() {
-    link_and_run(None, "gcc", None);
+    link_and_run(&[], "gcc", None);
+}
+
+/// The best level that the CPU has is chosen; `x86-64` is one that each has.
+#[test]
+#[cfg(all(target_os = "linux", target_arch = "x86_64"))]
+fn with_code_for_every_cpu_level() {
+    link_and_run(&["--cpu=v1,v3,v4,v2"], "gcc", None);
 }
 
 #[test]
 fn on_aarch64() {
-    link_and_run(Some("aarch64-unknown-linux-gnu"), "aarch64-linux-gnu-gcc", Some("qemu-aarch64"));
+    link_and_run(&["--target=aarch64-unknown-linux-gnu"], "aarch64-linux-gnu-gcc", Some("qemu-aarch64"));
 }

@@ -32,8 +32,10 @@ pub(crate) struct Args {
     /// The machine and system to compile for, such as aarch64-unknown-linux-gnu [default: this one]
     #[arg(long, value_name = "TRIPLE")]
     target: Option<String>,
-    /// The CPU level: x86-64, x86-64-v2, x86-64-v3, x86-64-v4, native [default: x86-64-v3 on x86-64]
-    #[arg(long, value_name = "LEVEL")]
+    /// The CPU level: x86-64 (v1), x86-64-v2 (v2), x86-64-v3 (v3), x86-64-v4 (v4), native; or several,
+    /// such as v3,v4, of which the best one is taken where the model is loaded [default: x86-64-v3 on
+    /// x86-64]
+    #[arg(long, value_name = "LEVEL,..")]
     cpu: Option<String>,
     /// Give a symbolic dimension of the inputs a fixed size
     #[arg(long = "dim", value_name = "NAME=N", value_parser = model::parse_dim)]
@@ -56,15 +58,15 @@ enum Emit {
 /// Runs the command.
 pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     let start = Instant::now();
-    let target = TargetSpec::new(args.target.as_deref(), args.cpu.as_deref())?;
-    refuse_early(args, &target)?;
+    let targets = TargetSpec::list(args.target.as_deref(), args.cpu.as_deref())?;
+    targets.iter().try_for_each(|target| refuse_early(args, target))?;
     let of_model = |e: Failure| e.of(args.model.display());
     let progress = Progress::start("reading the model");
     let mut graph = model::load(&args.model, &args.dims)?;
     let nodes = graph.regions[graph.body].nodes.len();
     graph.name = model::title(&args.model);
     progress.stage("optimising");
-    let compiled = driver::compile_with(graph, &target, fuel()?, &mut |pass, _| {
+    let compiled = driver::compile_levels(graph, &targets, fuel()?, &mut |pass, _| {
         progress.stage(format!("optimising: {pass}"))
     })
     .map_err(|e| of_model(e.into()))?;
@@ -154,7 +156,7 @@ fn summary(
         ("arena", arena),
         ("weights", bytes(p.weight_bytes)),
         ("code", bytes(compiled.code.text.len() as u64)),
-        ("target", format!("{}, CPU level {}", compiled.target.triple, compiled.target.level)),
+        ("target", format!("{}, CPU level {}", compiled.target.triple, compiled.levels().join(" and "))),
     ];
     if let Some(h) = header {
         rows.push(("header", h.display().to_string()));

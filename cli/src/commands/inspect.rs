@@ -41,8 +41,9 @@ pub(crate) struct Args {
     /// The machine and system to compile for [default: this one]
     #[arg(long, value_name = "TRIPLE")]
     target: Option<String>,
-    /// The CPU level [default: native on this machine]
-    #[arg(long, value_name = "LEVEL")]
+    /// The CPU level, or several as for `build`, of which the best one is shown in full [default: native
+    /// on this machine]
+    #[arg(long, value_name = "LEVEL,..")]
     cpu: Option<String>,
 }
 
@@ -66,6 +67,8 @@ struct Inspection {
     bytes_moved: u64,
     weights: usize,
     weight_bytes: u64,
+    /// The CPU levels, best first: everything else is said of the first one.
+    levels: Vec<Level>,
     /// The sizes that symbolic dimensions are taken to have in all figures.
     at: BTreeMap<String, i64>,
 }
@@ -100,6 +103,14 @@ struct Declined {
     reason: &'static str,
 }
 
+/// What differs from one CPU level to another.
+#[derive(Serialize)]
+struct Level {
+    level: String,
+    kernels: usize,
+    arena_bytes: i64,
+}
+
 #[derive(Serialize)]
 struct Memory {
     arena_bytes: i64,
@@ -113,7 +124,10 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     let mut graph = model::load(&args.model, &args.dims)?;
     let of_model = |e: String| Failure::Input(format!("{}: {e}", args.model.display()));
     let level = args.cpu.as_deref().or(args.target.is_none().then_some("native"));
-    let target = TargetSpec::new(args.target.as_deref(), level)?;
+    let targets = TargetSpec::list(args.target.as_deref(), level)?;
+    let Some((target, others)) = targets.split_first() else {
+        return Err(Failure::Bug("a list without a CPU level".to_owned()));
+    };
     if let Some(wanted) = &args.dump_after {
         return dump(graph, wanted, args).and_then(|text| terminal::print(&text));
     }
@@ -127,7 +141,12 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     if args.kernels {
         return print_kernels(args, &program, &report);
     }
-    let found = inspection(args, &target, (&imported, &graph), &program, report);
+    let mut levels = vec![level_of(target, &program, &report)];
+    for other in others {
+        let (program, report) = pipeline::lower(&graph, &other.machine()).map_err(of_model)?;
+        levels.push(level_of(other, &program, &report));
+    }
+    let found = inspection(args, target, (&imported, &graph), &program, report, levels);
     if args.json {
         let text = serde_json::to_string_pretty(&found).map_err(|e| Failure::Bug(e.to_string()))?;
         return terminal::print(&format!("{text}\n"));
@@ -174,12 +193,17 @@ fn dump(mut graph: Graph, wanted: &str, args: &Args) -> Result<String, Failure> 
     }
 }
 
+fn level_of(target: &TargetSpec, program: &Program, report: &Report) -> Level {
+    Level { level: target.level.clone(), kernels: program.kernels.len(), arena_bytes: report.arena.0 }
+}
+
 fn inspection(
     args: &Args,
     target: &TargetSpec,
     (imported, lowered): (&Graph, &Graph),
     program: &Program,
     report: Report,
+    levels: Vec<Level>,
 ) -> Inspection {
     let dims = typical_dims(program);
     let symbols = statistics::symbols(program, &dims);
@@ -225,6 +249,7 @@ fn inspection(
         bytes_moved: statistics::total(program, &symbols, |s| &s.bytes),
         weights: program.weights.len(),
         weight_bytes: program.weight_bytes,
+        levels,
         at: dims.iter().map(|(s, n)| (s.to_string(), *n)).collect(),
     }
 }
@@ -275,6 +300,10 @@ fn show(i: &Inspection) -> String {
         bytes(i.memory.live_bound_bytes.max(0) as u64),
         i.memory.ratio
     );
+    let level = |l: &Level| {
+        format!("{} ({} kernels, arena {})", l.level, l.kernels, bytes(l.arena_bytes.max(0) as u64))
+    };
+    let levels = i.levels.iter().map(level).collect::<Vec<_>>().join(", ");
     let rows = [
         ("model", i.model.clone()),
         ("inputs", ports(&i.inputs)),
@@ -286,6 +315,7 @@ fn show(i: &Inspection) -> String {
         ("FLOPs", format!("{}{at}", count(i.flops as f64))),
         ("moved", format!("{}{at}", bytes(i.bytes_moved))),
         ("weights", format!("{} in {} tensors", bytes(i.weight_bytes), i.weights)),
+        ("CPU", levels),
     ];
     text.push_str(&format!("\nSummary\n{}", facts(&rows)));
     text
