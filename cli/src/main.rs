@@ -52,7 +52,10 @@ fn main() -> ExitCode {
     log_to_stderr(cli.verbose);
     failure::announce_panics();
     let main = std::thread::Builder::new().name("main".into()).stack_size(STACK_BYTES);
-    match main.spawn(|| backend::leave_out(cli.without).and_then(|()| run(cli.command))).map(|thread| thread.join()) {
+    match main
+        .spawn(|| backend::leave_out(cli.without).and_then(|()| run(cli.command)))
+        .map(|thread| thread.join())
+    {
         Ok(Ok(Ok(()))) => ExitCode::SUCCESS,
         Ok(Ok(Err(failure))) => failure.report(),
         Ok(Err(_panic)) => ExitCode::from(failure::OUR_BUG),

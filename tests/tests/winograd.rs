@@ -38,10 +38,12 @@ fn errors(graph: &Graph, x: &Tensor, without: &[String]) -> (f64, f64) {
     let winograd = compiled.graph.nodes.values().any(|n| n.op.name == "WinogradOutput");
     assert_eq!(winograd, without.is_empty(), "the pass replaces the convolution");
     let model = compiled.load().expect("loads");
-    let found = native::run(&mut Session::new(&model).expect("starts"), std::slice::from_ref(x)).expect("runs");
+    let found =
+        native::run(&mut Session::new(&model).expect("starts"), std::slice::from_ref(x)).expect("runs");
     let expected = eval(graph, std::slice::from_ref(x), &[]).expect("evaluates").outputs;
     let (found, expected) = (found[0].to_f64s(), expected[0].to_f64s());
-    let mean = |v: &mut dyn Iterator<Item = f64>| (v.map(|e| e * e).sum::<f64>() / expected.len() as f64).sqrt();
+    let mean =
+        |v: &mut dyn Iterator<Item = f64>| (v.map(|e| e * e).sum::<f64>() / expected.len() as f64).sqrt();
     let scale = mean(&mut expected.iter().copied());
     let differences = || found.iter().zip(&expected).map(|(f, e)| f - e);
     let largest = differences().fold(0.0, |m: f64, e| m.max(e.abs()));

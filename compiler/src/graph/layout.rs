@@ -87,7 +87,8 @@ impl Orders {
         }
         // An image whose channels were last before they were moved about, and are wanted last again.
         let comes_from = |v: &Value| self.0.contains_key(v) || known.moved.contains(v);
-        let is_moved = matches!(n.op.meaning, Meaning::Movement(_)) && n.inputs.iter().flatten().any(comes_from);
+        let is_moved =
+            matches!(n.op.meaning, Meaning::Movement(_)) && n.inputs.iter().flatten().any(comes_from);
         if is_moved && n.op.view && known.images.contains(&n.outputs[at]) && ty.shape[1] != 1 {
             return Ok(Some([0].into_iter().chain(2..ty.rank()).chain([1]).collect()));
         }

@@ -15,9 +15,9 @@ pub mod layout;
 pub mod pad;
 pub mod rewrite;
 pub mod simplify;
-pub mod winograd;
 #[cfg(test)]
 mod tests;
+pub mod winograd;
 
 use burin_ir::graph::Graph;
 pub use fuel::Fuel;

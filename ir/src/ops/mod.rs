@@ -23,8 +23,8 @@ pub mod shape;
 pub mod softmax;
 #[cfg(test)]
 mod tests;
-pub mod winograd;
 mod window;
+pub mod winograd;
 
 pub use window::constant_pads;
 

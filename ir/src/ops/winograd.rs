@@ -204,7 +204,9 @@ fn output_infer(cx: &Cx<'_>) -> Result<Vec<Info>, String> {
         return Err(format!("input 0 has shape {}, expected rank 6", rules::show(cx.shape(0)?)));
     };
     let sizes = cx.attrs.ints("shape").unwrap_or_default();
-    let fits = |tiles: &Expr, size: i64| tiles.as_const().is_none_or(|t| size > (t - 1) * m.tile && size <= t * m.tile);
+    let fits = |tiles: &Expr, size: i64| {
+        tiles.as_const().is_none_or(|t| size > (t - 1) * m.tile && size <= t * m.tile)
+    };
     match sizes {
         [h, w] if *a == m.tile + 2 && *b == m.tile + 2 && fits(th, *h) && fits(tw, *w) => {
             Ok(vec![TensorType::new(dtype, vec![n.clone(), o.clone(), (*h).into(), (*w).into()]).into()])

@@ -37,6 +37,7 @@ pub(super) fn contract(
         columns: typical(&nest.axes[v].1),
         lanes: s.lanes as i64,
         panels: s.panels,
+        steps: [Some(&row), rows.get(1)].map(|a| c.row_step(v, a)),
     };
     let tile = register_tile(&sizes, machine);
     (s.tile[row], s.tile[v]) = (tile.rows, tile.vectors);
@@ -46,6 +47,15 @@ pub(super) fn contract(
     s.pin = true;
     s.kind = "contract";
     s.order = loop_order(nest, machine, c, &rows, v, s);
+}
+
+impl Contraction {
+    /// Bytes from one row of the data to the next along an axis.
+    fn row_step(&self, v: usize, axis: Option<&usize>) -> i64 {
+        let data = self.loads.iter().find(|l| !l.depends_on(v));
+        let step = axis.and_then(|a| data?.strides[*a].as_ref());
+        step.map_or(0, |s| typical(s).saturating_mul(4))
+    }
 }
 
 /// Each column has data of its own (a window for each channel): points along another axis share the

@@ -33,6 +33,11 @@ const CYCLE: i64 = 6;
 const LATENCY: i64 = 4 * CYCLE;
 /// What a turn of a loop costs besides.
 const TURN: i64 = 3;
+/// What a broadcast costs besides whose line the others of its set drive out of the first-level cache.
+const EVICTED: i64 = CYCLE;
+/// Lines of 64 bytes that a set of the first-level cache holds, and sets.
+const WAYS: usize = 8;
+const SETS: i64 = 64;
 /// Cycles to begin and end a call of a kernel.
 const CALL: f64 = 150.0;
 /// Bytes of the first-level cache.
@@ -235,6 +240,21 @@ pub(super) struct Sizes {
     pub(super) lanes: i64,
     /// Whether vectors may not straddle panels.
     pub(super) panels: bool,
+    /// Bytes from one row of the data to the next, and from one outer row to the next.
+    pub(super) steps: [i64; 2],
+}
+
+impl Sizes {
+    /// Whether rows of a tile lie so many pages apart that more of them fall into one set of the
+    /// first-level cache than it holds.
+    fn crowds(&self, rows: i64, outer_rows: i64) -> bool {
+        let mut sets = [0; SETS as usize];
+        for i in 0..rows * outer_rows {
+            let at = (i % rows) * self.steps[0] + (i / rows) * self.steps[1];
+            sets[(at / 64).rem_euclid(SETS) as usize] += 1;
+        }
+        sets.iter().any(|lines| *lines > WAYS)
+    }
 }
 
 /// The cost of one reduction step over all tiles.
@@ -248,7 +268,8 @@ pub(super) fn tile_cost(sizes: &Sizes, tile: Tile, machine: &Machine) -> i64 {
         for (inner, r1) in parts(sizes.rows, tile.rows) {
             for (blocks, n) in columns {
                 if r1 * r2 * n > 0 {
-                    sum += outer * inner * blocks * step(r1 * r2, n, machine).sixths() as i64;
+                    let evicted = if sizes.crowds(r1, r2) { EVICTED * r1 * r2 } else { 0 };
+                    sum += outer * inner * blocks * (step(r1 * r2, n, machine).sixths() as i64 + evicted);
                 }
             }
         }

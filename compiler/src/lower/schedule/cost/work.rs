@@ -168,6 +168,8 @@ impl Counter<'_> {
             columns: size(v),
             lanes: i64::from(s.lanes),
             panels: s.panels,
+            // The tile was chosen with its conflicts in view.
+            steps: [0; 2],
         };
         let covered = |a: &usize| s.vector != Some(*a) && !rows.iter().take(2).any(|r| r == a);
         let others = (0..nest.axes.len()).filter(covered).map(|a| typical(&nest.axes[a].1).max(1));
