@@ -63,6 +63,9 @@ struct Inspection {
     declined: Vec<Declined>,
     kernels: usize,
     memory: Memory,
+    /// Values whose dimensions lie in another order than the graph's, and uses of them that copy.
+    reordered: usize,
+    order_changes: usize,
     flops: u64,
     bytes_moved: u64,
     weights: usize,
@@ -245,6 +248,8 @@ fn inspection(
             ratio: if bound == 0 { 1.0 } else { arena as f64 / bound as f64 },
             scratch_bytes_per_worker: statistics::value(&program.scratch_bytes, &symbols),
         },
+        reordered: report.orders.0,
+        order_changes: report.orders.1,
         flops: statistics::total(program, &symbols, |s| &s.flops),
         bytes_moved: statistics::total(program, &symbols, |s| &s.bytes),
         weights: program.weights.len(),
@@ -304,6 +309,10 @@ fn show(i: &Inspection) -> String {
         format!("{} ({} kernels, arena {})", l.level, l.kernels, bytes(l.arena_bytes.max(0) as u64))
     };
     let levels = i.levels.iter().map(level).collect::<Vec<_>>().join(", ");
+    let layouts = match i.reordered {
+        0 => "all row-major".to_owned(),
+        n => format!("{n} values with their channels last, copied at {} uses", i.order_changes),
+    };
     let rows = [
         ("model", i.model.clone()),
         ("inputs", ports(&i.inputs)),
@@ -312,6 +321,7 @@ fn show(i: &Inspection) -> String {
         ("kernels", format!("{} calls of {} kernels", i.groups.len(), i.kernels)),
         ("arena", memory),
         ("scratch", format!("{} for each worker", bytes(i.memory.scratch_bytes_per_worker))),
+        ("layouts", layouts),
         ("FLOPs", format!("{}{at}", count(i.flops as f64))),
         ("moved", format!("{}{at}", bytes(i.bytes_moved))),
         ("weights", format!("{} in {} tensors", bytes(i.weight_bytes), i.weights)),

@@ -159,14 +159,7 @@ fn choose_wide(nest: &Nest, machine: &Machine, wide: &Wide) -> Option<Schedule> 
     let widths = std::iter::successors(Some(wide.vector_bits), |bits| Some(bits / 2));
     let schedules: Vec<Schedule> = widths
         .take_while(|bits| *bits >= machine.vector_bits)
-        .map(|vector_bits| Machine {
-            vector_bits,
-            registers,
-            l2_bytes,
-            overwrites_factor: false,
-            wide: None,
-            ..*machine
-        })
+        .map(|vector_bits| Machine { vector_bits, registers, l2_bytes, overwrites_factor: false, wide: None })
         .map(|m| choose_within(nest, &m))
         .filter(|s| loads_whole_vectors(nest, s))
         .collect();
