@@ -80,3 +80,23 @@ fn slice(g: &mut Writer, shape: &[usize], axis: usize) -> Made {
     let [starts, ends, axes, steps] = [from, to, axis as i64, by].map(|v| g.ints(&[v]));
     g.op("Slice", &[&x, &starts, &ends, &axes, &steps], "")
 }
+
+/// A result that no cache holds, which is written past them where its vectors are aligned.
+pub(super) fn large(g: &mut Writer) -> Made {
+    let [m, n] = g.pick(&[[4096, 1024], [2048, 2064], [2100, 2003], [1, 4_194_304], [4_200_001, 1]]);
+    let kind = g.between(0, 3);
+    if kind == 3 {
+        let (a, b) = (g.fixed_input(&[2048, 2], &[0, 1]), g.constant(&[2, 2064]));
+        let product = g.op("MatMul", &[&a, &b], "")?;
+        return g.op("Relu", &[&product], "");
+    }
+    let x = g.fixed_input(&[m, n], &[0, 1]);
+    match kind {
+        0 => g.op("Relu", &[&x], ""),
+        1 => g.op("Transpose", &[&x], "perm = [1, 0]"),
+        _ => {
+            let other = g.constant(&[if n < 5000 { n } else { 1 }]);
+            g.op("Add", &[&x, &other], "")
+        }
+    }
+}

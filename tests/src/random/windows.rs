@@ -111,6 +111,29 @@ pub(super) fn plain_conv(g: &mut Writer) -> Made {
     convolution(g, &window, channels)
 }
 
+/// So many channels that the sum may be computed another way (Winograd's), the batch alone free.
+pub(super) fn three_by_three(g: &mut Writer) -> Made {
+    let n = g.batch();
+    let [c, m] = [(); 2].map(|()| g.pick(&[16, 17, 24, 32, 33, 48, 64, 65, 128]));
+    let mut spatial = [(); 2].map(|()| g.size().clamp(3, 40));
+    g.fit(&mut spatial, 12_000_000 / (n.max(1) * c * m * 9));
+    let [h, w] = spatial.map(|s| s.max(3));
+    let x = g.fixed_input(&[n, c, h, w], &[1, 2, 3]);
+    let kernel = g.constant(&[m, c, 3, 3]);
+    let attrs = match g.between(0, 3) {
+        0 => String::new(),
+        1 => "auto_pad = \"SAME_UPPER\"".to_owned(),
+        2 => format!("pads = {:?}", [(); 4].map(|()| g.between(0, 2))),
+        _ => "pads = [1, 1, 1, 1]".to_owned(),
+    };
+    let mut operands = vec![x, kernel];
+    if g.chance(60) {
+        operands.push(g.constant(&[m]));
+    }
+    let y = g.op("Conv", &operands.iter().collect::<Vec<_>>(), &attrs)?;
+    behind(g, y)
+}
+
 fn convolution(g: &mut Writer, window: &Window, (groups, mut c, mut m): (usize, usize, usize)) -> Made {
     let work = g.work();
     let size: usize = window.kernel.iter().product();
