@@ -2,6 +2,10 @@
 
 use burin_ir::Tensor;
 
+/// Columns that a panel of packed weights has: two vectors of AVX2 or one of AVX-512, so that weights
+/// are the same whatever the code.
+pub const PANEL: i64 = 16;
+
 /// The place of each element of a weight, in elements from its start. Places that no element has hold
 /// zeros.
 #[derive(Clone, Debug, PartialEq)]

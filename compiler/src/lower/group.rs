@@ -3,15 +3,12 @@
 
 use super::nest::{Nest, NestBuffer, Store};
 use crate::graph::fuse::{self, Fate, Fusion};
+use crate::packing::PANEL;
 use burin_ir::graph::{Constant, Graph, Node, Value};
 use burin_ir::loops::Access;
 use burin_ir::tensor::strides;
 use burin_ir::{DType, Expr, Scalar, Symbol, Term};
 use std::collections::HashMap;
-
-/// Columns that a panel of packed weights has: two vectors of AVX2 or one of AVX-512, so that weights
-/// are the same whatever the code.
-pub const PANEL: i64 = 16;
 
 /// A dimension that is cut into blocks of [`PANEL`], each of which lies together.
 #[derive(Clone, Debug, PartialEq)]

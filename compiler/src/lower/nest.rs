@@ -5,8 +5,8 @@
 //! [`Nest::normalise`] brings equal computations to equal nests: axes of extent one vanish, axes
 //! that index expressions divide are split, and neighbours that every access walks as one are merged.
 
-use super::group::PANEL;
 use crate::memory::typical;
+use crate::packing::PANEL;
 use burin_ir::loops::Access;
 use burin_ir::{DType, Expr, Range, Symbol, Term, TermKind};
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};

@@ -6,10 +6,11 @@
 //! (each channel has data of its own, or there are fewer columns) with the columns innermost. What is
 //! read by kernels that want different layouts, or in any other way, stays row-major.
 
-use super::group::{self, Layout, PANEL};
+use super::group::{self, Layout};
 use super::nest::visit;
 use crate::graph::fuse::{Fate, Fusion, assembled_parts};
 use crate::graph::layout::{factors, first_load};
+use crate::packing::PANEL;
 use burin_ir::graph::{Graph, Value};
 use burin_ir::{DType, Expr, Symbol, Term, TermKind};
 use std::collections::HashMap;

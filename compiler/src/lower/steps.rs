@@ -1,14 +1,14 @@
 //! From a graph in which everything is expanded to a [`Program`]: fusion, places, kernels, memory.
 
 use super::emit;
-use super::group::{self, Layout, Lowered, PANEL};
+use super::group::{self, Layout, Lowered};
 use super::nest::Nest;
 use super::place::{Places, Root, RootId};
 use super::schedule::cost::{Prediction, predict};
 use super::schedule::{Machine, Schedule, choose};
 use crate::graph::fuse::{self, Fate, Fusion, assembled_parts, fill_value};
 use crate::memory::{self, Buffer};
-use crate::packing::Packing;
+use crate::packing::{PANEL, Packing};
 use crate::program::{Place, Port, Program, Step, Weight};
 use burin_ir::graph::{Constant, Graph, Node, Value};
 use burin_ir::loops::{Access, Kernel, LoopKind, Stmt};

@@ -9,9 +9,9 @@
 use super::cost::{Sizes, Streams, Tile, room, tile_cost};
 use super::stream::prefers_own_variable;
 use super::{Contraction, Level, Machine, Schedule};
-use crate::lower::group::PANEL;
 use crate::lower::nest::Nest;
 use crate::memory::typical;
+use crate::packing::PANEL;
 
 pub(super) fn contract(
     nest: &Nest,

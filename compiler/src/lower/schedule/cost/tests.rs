@@ -2,9 +2,9 @@
 
 use super::*;
 use crate::graph::Fuel;
-use crate::lower::group::PANEL;
 use crate::lower::nest::{NestBuffer, Store};
 use crate::lower::schedule::{Level, choose};
+use crate::packing::PANEL;
 use crate::pipeline;
 use crate::target::native::levels::TargetSpec;
 use burin_ir::loops::Access;

@@ -7,10 +7,10 @@
 //! further out. Accesses of one buffer walk the same data; the one that takes most counts.
 
 use super::turns;
-use crate::lower::group::PANEL;
 use crate::lower::nest::{Nest, children, free_symbols, step_along};
 use crate::lower::schedule::{Level, Schedule};
 use crate::memory::typical;
+use crate::packing::PANEL;
 use burin_ir::{Expr, Symbol, Term, TermKind};
 use std::collections::{BTreeSet, HashSet};
 
