@@ -11,9 +11,11 @@
 //!   next level outwards does not walk is then found there again ([`traffic`]). Bytes from beyond the first
 //!   cache come at [`L2_RATE`], from beyond the second one at [`L3_RATE`] or [`MEMORY_RATE`], by how much
 //!   the nest touches in all.
+//! - *Sets.* Rows of a tile that lie whole pages apart drive each other out of the first-level cache
+//!   ([`Sizes`]); a tile of fewer rows is chosen then.
 //! - *Together.* Instructions and transfers overlap: a kernel takes the longest of them, and [`CALL`].
 //!
-//! What it leaves out: misses of translation buffers, conflicts in a cache's sets, vectors that straddle
+//! What it leaves out: misses of translation buffers, other conflicts in a cache's sets, vectors that straddle
 //! lines, threads, and what earlier kernels have left in the caches: a nest that fits is found there.
 //! Dimensions have their typical sizes.
 
@@ -26,6 +28,7 @@ mod tests;
 use super::{Machine, Schedule, contraction, is_made_of, loads_whole_vectors};
 use crate::lower::nest::Nest;
 use crate::memory::typical;
+use std::collections::BTreeSet;
 
 /// Sixths of a cycle: the unit of costs.
 const CYCLE: i64 = 6;
@@ -248,11 +251,10 @@ impl Sizes {
     /// Whether rows of a tile lie so many pages apart that more of them fall into one set of the
     /// first-level cache than it holds.
     fn crowds(&self, rows: i64, outer_rows: i64) -> bool {
+        let line = |i: i64| ((i % rows) * self.steps[0] + (i / rows) * self.steps[1]) / 64;
+        let lines: BTreeSet<i64> = (0..rows * outer_rows).map(line).collect();
         let mut sets = [0; SETS as usize];
-        for i in 0..rows * outer_rows {
-            let at = (i % rows) * self.steps[0] + (i / rows) * self.steps[1];
-            sets[(at / 64).rem_euclid(SETS) as usize] += 1;
-        }
+        lines.into_iter().for_each(|l| sets[l.rem_euclid(SETS) as usize] += 1);
         sets.iter().any(|lines| *lines > WAYS)
     }
 }

@@ -60,6 +60,16 @@ fn a_large_product_is_limited_by_its_multiply_adds() {
 }
 
 #[test]
+fn rows_that_lie_pages_apart_are_few_in_a_tile() {
+    let rows = |k: i64| {
+        let nest = product(512, 512, k, true);
+        choose(&nest, &machine("x86-64-v4")).tile[0]
+    };
+    assert!(rows(1024) <= 8, "a page: {} rows", rows(1024));
+    assert!(rows(1000) > 8, "no page: {} rows", rows(1000));
+}
+
+#[test]
 fn a_product_with_a_vector_is_limited_by_memory() {
     let all = predicted(
         &["%x: f32[1, 2048], %w: f32[2048, 2048]", "%y = MatMul(%x, %w)", "return %y"],
