@@ -61,8 +61,11 @@ struct Job {
 /// its processor. A caller never does: it waits for what runs already.
 const WORKER_RESTS: u32 = 64;
 
-/// Nanoseconds that a loop must take for it to pay to wake a worker: twice what waking one takes.
+/// Nanoseconds that a loop must take for it to pay to wake a worker: twice what waking one takes. As
+/// much in several short loops, one soon after another, pays as well: the worker then stays awake.
 const WAKING: u64 = 20_000;
+/// Loops further apart than so many nanoseconds do not count together.
+const APART: u64 = 100_000;
 
 /// Loops of fewer tasks wake workers at once, since one task would be much of their work.
 const PROBED_TASKS: usize = 4;
@@ -111,6 +114,8 @@ pub struct Team<S> {
     caller: UnsafeCell<Spinner>,
     opened: Line<Event<S>>,
     left: Line<Event<S>>,
+    /// What short loops have run alone, in nanoseconds, and when the last of them did; for the caller.
+    alone: UnsafeCell<Alone>,
     /// How many workers have begun to [`work`](Team::work), so that no two have the same number.
     hired: AtomicUsize,
     cpus: usize,
@@ -118,7 +123,26 @@ pub struct Team<S> {
     spin: u64,
 }
 
-// SAFETY: `job` and `caller` are accessed as their comments say, which the gate and `busy` order; all
+/// Short loops that woke nobody, one soon after another.
+#[derive(Clone, Copy, Default)]
+struct Alone {
+    nanoseconds: u64,
+    until: u64,
+}
+
+impl Alone {
+    /// Counts a loop with so much left to run at this time; answers whether all together pay to wake a
+    /// worker, and begins anew if they do.
+    fn add(&mut self, left: u64, now: u64) -> bool {
+        let before = if now.saturating_sub(self.until) > APART { 0 } else { self.nanoseconds };
+        let all = before.saturating_add(left);
+        let pays = all > WAKING;
+        *self = Alone { nanoseconds: if pays { 0 } else { all }, until: now };
+        pays
+    }
+}
+
+// SAFETY: `job`, `alone` and `caller` are accessed as their comments say, which the gate and `busy` order; all
 // else is atomic. The job's task is `Sync`.
 unsafe impl<S: Sync> Sync for Team<S> {}
 // SAFETY: the job's task may be used by any thread, and it is used only while a loop runs, which
@@ -141,6 +165,7 @@ impl<S: System> Team<S> {
             caller: UnsafeCell::new(Spinner::new(spin, 0)),
             opened: Line::default(),
             left: Line::default(),
+            alone: UnsafeCell::default(),
             hired: AtomicUsize::new(0),
             cpus: cpus.max(1),
             spin,
@@ -226,8 +251,10 @@ impl<S: System> Team<S> {
         let start = system.now();
         // SAFETY: the caller of the loop keeps the task alive.
         unsafe { task.as_ref()(begin, end, 0) };
-        let left = (job.tasks - PROBE) as u64;
-        system.now().saturating_sub(start).saturating_mul(left) > WAKING
+        let now = system.now();
+        let left = now.saturating_sub(start).saturating_mul((job.tasks - PROBE) as u64);
+        // SAFETY: this caller holds `busy`.
+        unsafe { (*self.alone.get()).add(left, now) }
     }
 
     /// Runs chunks until none are left: of the worker's own range first.
@@ -378,6 +405,16 @@ mod tests {
             assert!(!team.is_worth_waking(job(PROBED_TASKS)), "they take no time");
             true
         });
+    }
+
+    #[test]
+    fn short_loops_in_succession_wake_somebody() {
+        let mut alone = Alone::default();
+        let each = WAKING / 4;
+        let woken: Vec<bool> = (1..=10).map(|i| alone.add(each, i * 10_000)).collect();
+        assert_eq!(woken.iter().filter(|w| **w).count(), 2, "after each five: {woken:?}");
+        let rare: Vec<bool> = (1..=10).map(|i| alone.add(each, (i + 10) * (APART + 10_000))).collect();
+        assert!(!rare.contains(&true), "{rare:?}");
     }
 
     const NOTHING: &Task<'static> = &|_, _, _| ();
