@@ -100,6 +100,9 @@ fn dot(nest: &Nest, c: &Contraction, s: &mut Schedule) {
     }
 }
 
+/// Vectors of the widest tile of several rows: wider panels leave the rows too little of the cache.
+const MOST_VECTORS: i64 = 4;
+
 /// The register tile with the least estimated cycles for the whole.
 fn register_tile(sizes: &Sizes, machine: &Machine) -> Tile {
     let registers = machine.registers as i64;
@@ -108,7 +111,8 @@ fn register_tile(sizes: &Sizes, machine: &Machine) -> Tile {
     let mut best = (i64::MAX, Tile { rows: 1, outer_rows: 1, vectors: 1 });
     for vectors in 1..=registers / 2 {
         let straddles = sizes.panels && sizes.columns > PANEL && vectors * sizes.lanes % PANEL != 0;
-        if straddles || (vectors - 1) * sizes.lanes >= sizes.columns.max(1) {
+        let wide = vectors > MOST_VECTORS && sizes.rows * sizes.outer_rows > 1;
+        if straddles || wide || (vectors - 1) * sizes.lanes >= sizes.columns.max(1) {
             continue;
         }
         for rows in 1..=registers.min(sizes.rows.max(1)) {
