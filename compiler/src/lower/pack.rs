@@ -64,7 +64,8 @@ impl Wanted {
 
     fn note_kernel(&mut self, graph: &Graph, fusion: &Fusion, v: Value) -> Result<(), String> {
         if !fusion.contracts(v) {
-            return self.note_plain(graph, fusion, v);
+            self.note_plain(graph, fusion, v);
+            return Ok(());
         }
         let kernel = group::definition(graph, fusion, v)?;
         let product = factors(&kernel.term);
@@ -81,9 +82,8 @@ impl Wanted {
         Ok(())
     }
 
-    /// A kernel without a product wants everything row-major; its definition is only asked for if
-    /// it can read a constant.
-    fn note_plain(&mut self, graph: &Graph, fusion: &Fusion, v: Value) -> Result<(), String> {
+    /// A kernel without a product wants everything row-major.
+    fn note_plain(&mut self, graph: &Graph, fusion: &Fusion, v: Value) {
         let mut nodes = vec![v];
         while let Some(v) = nodes.pop() {
             let Some((node, _)) = graph.producer(v) else { continue };
@@ -95,7 +95,6 @@ impl Wanted {
                 }
             }
         }
-        Ok(())
     }
 }
 

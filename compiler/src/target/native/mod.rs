@@ -6,8 +6,8 @@
 //! - [`entry`], with [`checked`]: the `plan` and `run` functions of the ABI around the kernels.
 //! - [`choose`], with [`cpuid`]: the blob's own `plan` and `run`, which choose between the code for
 //!   several levels.
-//! - [`function`]: one function's bytes and relocations, whoever made them. Cranelift makes all of
-//!   them now; an emitter for wider vectors only has to hand over the same struct.
+//! - [`wide`]: the emitter for wide vectors, which takes kernels that it has all code for.
+//! - [`function`]: one function's bytes and relocations, whoever made them.
 //! - [`link`]: functions laid out one after another, their references to one another resolved.
 //! - [`jit`]: the linked code mapped and called in this process.
 //! - [`peak`]: programs that show what a machine can do at most.
