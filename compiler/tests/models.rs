@@ -7,7 +7,7 @@ use burin_compiler::graph::Fuel;
 use burin_compiler::pipeline::GRAPH_PASSES;
 use burin_compiler::verify_case::{Case, DataSet};
 use burin_ir::Tensor;
-use burin_ir::compare::compare;
+use burin_ir::compare::{Bound, compare};
 use burin_ir::graph::eval::eval;
 use burin_ir::graph::{Graph, verify};
 use std::collections::BTreeMap;
@@ -20,8 +20,8 @@ fn shared() -> PathBuf {
 }
 
 /// Why a result is not the recorded one.
-fn difference(found: &Tensor, expected: &Tensor, case: &Case) -> Option<String> {
-    match compare(found, expected, &case.bound(expected)) {
+fn difference(found: &Tensor, expected: &Tensor, bound: &Bound) -> Option<String> {
+    match compare(found, expected, bound) {
         Err(e) => Some(e),
         Ok(report) => report.first.map(|m| {
             let (wrong, all) = (report.wrong, report.elements);
@@ -35,24 +35,25 @@ fn check(folder: &Path) -> Result<(), String> {
     let case = Case::open(folder).map_err(|e| e.to_string())?;
     let mut graph = case.import().map_err(|e| e.to_string())?;
     verify(&graph).map_err(|e| format!("verifier after import: {e}"))?;
-    check_answers(&case, &graph, "imported")?;
+    let imported = graph.clone();
+    check_answers(&case, [&imported, &graph], "imported")?;
     for name in ORDER {
         let pass = GRAPH_PASSES.iter().find(|p| p.name == *name).ok_or("no such pass")?;
         (pass.run)(&mut graph, &mut Fuel::unlimited()).map_err(|e| format!("{name}: {e}"))?;
         verify(&graph).map_err(|e| format!("verifier after {name}: {e}"))?;
     }
-    check_answers(&case, &graph, "rewritten")
+    check_answers(&case, [&imported, &graph], "rewritten")
 }
 
 /// The passes in an order that exercises each on what the others leave.
 const ORDER: &[&str] = &["fold", "simplify", "cse", "batchnorm", "expand", "fold", "simplify", "cse", "dce"];
 
-fn check_answers(case: &Case, graph: &Graph, stage: &str) -> Result<(), String> {
+fn check_answers(case: &Case, [imported, graph]: [&Graph; 2], stage: &str) -> Result<(), String> {
     for set in &case.data_sets {
         let data = DataSet::read(set, graph).map_err(|e| format!("data: {e}"))?;
         let found = eval(graph, &data.inputs, &[]).map_err(|e| format!("{stage}: {e}"))?;
         for (i, (f, e)) in found.outputs.iter().zip(&data.outputs).enumerate() {
-            if let Some(d) = difference(f, e, case) {
+            if let Some(d) = difference(f, e, &case.bound(imported, i, e)) {
                 return Err(format!("{stage}: output {i}: {d}"));
             }
         }
@@ -88,6 +89,11 @@ fn yolox_nano() {
 #[test]
 fn magika() {
     model("magika");
+}
+
+#[test]
+fn kws() {
+    model("kws-int8-qdq");
 }
 
 #[test]

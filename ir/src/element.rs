@@ -219,6 +219,12 @@ impl Term {
         if to == self.dtype() { self.clone() } else { self.unary(ScalarOp::Cast(to)) }
     }
 
+    /// A float rounded to its type here: the evaluator rounds at the end of a term otherwise, compiled
+    /// code after each operation anyway.
+    pub fn rounded(&self) -> Term {
+        self.unary(ScalarOp::Cast(self.dtype()))
+    }
+
     /// `self ? then : otherwise`, both evaluated.
     pub fn select(&self, then: &Term, otherwise: &Term) -> Term {
         Term::op(ScalarOp::Select, &[self, then, otherwise])

@@ -99,7 +99,7 @@ impl Recorded {
                 return Err(format!("{} results, expected {}", found.len(), set.outputs.len()));
             }
             for (i, (f, e)) in found.iter().zip(&set.outputs).enumerate() {
-                let report = compare(f, e, &self.case.bound(e))?;
+                let report = compare(f, e, &self.case.bound(&self.graph, i, e))?;
                 if !report.ok() {
                     return Err(format!("output {i}: {report}"));
                 }

@@ -182,7 +182,8 @@ fn check_case(case: &Case, args: &Args) -> Result<Passed, Failure> {
         };
         for (i, (f, e)) in found.iter().zip(&data.outputs).enumerate() {
             let name = &graph.output_names[i];
-            let report = compare(f, e, &case.bound(e)).map_err(|e| format!("output \"{name}\": {e}"))?;
+            let report =
+                compare(f, e, &case.bound(&graph, i, e)).map_err(|e| format!("output \"{name}\": {e}"))?;
             if !report.ok() {
                 return Err(format!("output \"{name}\": {report}").into());
             }

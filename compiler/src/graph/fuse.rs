@@ -16,6 +16,7 @@ use burin_ir::graph::infer::{Arg, Cx};
 use burin_ir::graph::{Def, Graph, Node, Value};
 use burin_ir::ops::Meaning;
 use burin_ir::{Element, Expr, ReduceOp, ScalarOp, Symbol, Term, TermKind};
+use std::cmp::Ordering;
 use std::collections::HashMap;
 
 /// Kernels of more nodes than this are cut, so that compile time stays linear in the graph.
@@ -61,7 +62,7 @@ struct Facts {
     reduces: bool,
     /// Holds a sum of products.
     contracts: bool,
-    /// Element by element over broadcast operands.
+    /// Element by element over broadcast operands; see [`is_positional`].
     pointwise: bool,
     /// Its parts are written in place (see [`assembled_parts`]).
     assembled: bool,
@@ -278,6 +279,7 @@ fn facts_of(graph: &Graph, node: Node, at: usize) -> Result<(Facts, Vec<(usize, 
     };
     let points = ty.elements();
     scan(&element.body, &points, &mut facts);
+    facts.pointwise = !facts.renames && !facts.reduces && is_positional(graph, node, &element, &ty.shape);
     let all: Vec<(usize, Value)> = {
         let mut read: Vec<usize> = facts.reads.keys().copied().collect();
         read.sort_unstable();
@@ -303,6 +305,29 @@ fn scan(t: &Term, points: &Expr, facts: &mut Facts) {
         }
         _ => children(t).into_iter().for_each(|c| scan(c, points, facts)),
     }
+}
+
+/// Whether a definition without reductions reads each operand at the position of the element alone,
+/// along every dimension that the operand has in common with the result.
+fn is_positional(graph: &Graph, node: Node, e: &Element, result: &[Expr]) -> bool {
+    let mut positional = true;
+    visit(&e.body, &mut |t| match t.kind() {
+        TermKind::Load { input, index } => {
+            let from = graph.nodes[node].inputs.get(*input).copied().flatten().and_then(|v| shape(graph, v));
+            let own = |d: usize| index[d].as_symbol() == Some(e.axes[d]);
+            let fits =
+                |from: &[Expr]| (0..from.len()).all(|d| from[d] != result[d] || own(d) || from[d] == 1);
+            let within = |from: &[Expr]| match from.len().cmp(&result.len()) {
+                Ordering::Less => true,
+                Ordering::Equal => fits(from),
+                Ordering::Greater => false,
+            };
+            positional &= from.is_some_and(within);
+        }
+        TermKind::If { .. } | TermKind::Bind { .. } => positional = false,
+        _ => {}
+    });
+    positional
 }
 
 fn is_product(body: &Term) -> bool {

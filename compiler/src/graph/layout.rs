@@ -37,7 +37,8 @@ impl Orders {
     pub fn assign(graph: &Graph) -> Result<Orders, String> {
         let mut orders = Orders::default();
         let nodes = &graph.regions[graph.body].nodes;
-        let convolutions = nodes.iter().map(|n| &graph.nodes[*n]).filter(|n| n.op.name == "Conv");
+        let convolutions =
+            nodes.iter().map(|n| &graph.nodes[*n]).filter(|n| matches!(n.op.name, "Conv" | "IntegerConv"));
         let images = convolutions.filter_map(|n| n.inputs[0]).collect();
         let mut known = Known { images, ..Known::default() };
         for node in nodes {

@@ -11,7 +11,7 @@ use burin_ir::{Attr, DType, Expr, Scalar, Tensor};
 /// Moves padding of a constant number of elements out of convolutions and poolings.
 pub fn run(graph: &mut Graph, fuel: &mut Fuel) -> Result<Report, String> {
     rewrite(graph, fuel, &mut |r, site| match site.data.op.name {
-        "Conv" => separate(r, site, Scalar::I(0)),
+        "Conv" | "IntegerConv" => separate(r, site, Scalar::I(0)),
         "MaxPool" if site.data.outputs.len() == 1 => separate(r, site, Scalar::F(f64::NEG_INFINITY)),
         "AveragePool" if site.data.attrs.flag("count_include_pad") => separate(r, site, Scalar::I(0)),
         _ => Ok(Outcome::Keep),
@@ -35,7 +35,10 @@ fn separate(r: &mut Rewriter<'_>, site: &Site<'_>, fill: Scalar) -> Result<Outco
     if pads.iter().all(|p| *p == 0) {
         return Ok(Outcome::Keep);
     }
-    if !ty.dtype.is_float() && ty.dtype != DType::I32 && site.data.op.name != "MaxPool" {
+    if !ty.dtype.is_float()
+        && ty.dtype != DType::I32
+        && !matches!(site.data.op.name, "MaxPool" | "IntegerConv")
+    {
         return Ok(Outcome::Keep);
     }
     let spatial = pads.len() / 2;

@@ -8,7 +8,7 @@
 use crate::memory::typical;
 use crate::packing::PANEL;
 use burin_ir::loops::Access;
-use burin_ir::{DType, Expr, Range, Symbol, Term, TermKind};
+use burin_ir::{DType, Expr, Range, ScalarOp, Symbol, Term, TermKind};
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 /// What a kernel computes.
@@ -281,8 +281,8 @@ fn term_flops(t: &Term, points: &Expr, axes: &BTreeMap<Symbol, Expr>, seen: &mut
         TermKind::Load { .. } | TermKind::Const(_) | TermKind::Index(_) => Expr::ZERO,
         TermKind::Op(op, args) => {
             let own = match op {
-                burin_ir::ScalarOp::Cast(_) | burin_ir::ScalarOp::Bitcast(_) => 0,
-                burin_ir::ScalarOp::MulAdd | burin_ir::ScalarOp::Fma => 2,
+                ScalarOp::Cast(_) | ScalarOp::Bitcast(_) => 0,
+                ScalarOp::MulAdd | ScalarOp::Fma => 2,
                 op if op.is_predicate() => 0,
                 _ if t.dtype().is_float() => 1,
                 _ => 0,
@@ -423,6 +423,8 @@ fn substitute(t: &Term, f: &dyn Fn(Symbol) -> Option<Expr>, bounds: &Bounds) -> 
             Some(Term::load(t.dtype(), *input, index.iter().map(&sub).collect()))
         }
         TermKind::Index(e) => Some(Term::index(sub(e))),
+        // Every operation rounds its result.
+        TermKind::Op(ScalarOp::Cast(to), args) if *to == args[0].dtype() => Some(args[0].clone()),
         TermKind::If { cond, then, otherwise } => {
             // A condition that the bounds decide is dropped, or decides the whole.
             let holds = |e: &Expr| bounds.at_least(e, 0);

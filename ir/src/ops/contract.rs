@@ -6,6 +6,7 @@
 use super::rules::{self, NUMBER};
 use super::{EvalCx, Lower, Meaning, OpRow, Tolerance, one, opt};
 use crate::attr::{Attr, AttrKind, AttrSpec, Default};
+use crate::dtype::DType;
 use crate::element::{Element, ReduceOp, Term, axes, reduction};
 use crate::expr::Expr;
 use crate::graph::infer::{Cx, Info};
@@ -36,6 +37,24 @@ pub const ROWS: &[OpRow] = &[
             Some(("", 13)),
             &[one("A"), one("B")],
             matmul_infer,
+            Meaning::Primitive(Lower::Element(matmul_element)),
+        )
+    },
+    // What integer matrix products of every schema come down to: `i32` sums of products of narrow
+    // integers, whose zero points are dealt with outside (see `integer`).
+    OpRow {
+        eval: Some(matmul_eval),
+        samples: &[
+            "IntegerMatMul(u8[5,7] in 0..256, i8[7,3] in -128..128)",
+            "IntegerMatMul(i8[2,1,3,4], u8[3,4,5])",
+            "IntegerMatMul(i16[6], u8[6])",
+            "IntegerMatMul(u8[3,0], u8[0,2])",
+        ],
+        ..OpRow::new(
+            "IntegerMatMul",
+            None,
+            &[one("A"), one("B")],
+            integer_matmul_infer,
             Meaning::Primitive(Lower::Element(matmul_element)),
         )
     },
@@ -112,9 +131,34 @@ fn matmul_infer(cx: &Cx<'_>) -> Result<Vec<Info>, String> {
     Ok(vec![TensorType::new(dtype, MatMul::of(cx)?.shape()).into()])
 }
 
+/// Checks that operands are integers whose products `i32` holds, and gives the type of their sums.
+pub(super) fn narrow_integers(cx: &Cx<'_>) -> Result<DType, String> {
+    for i in [0, 1] {
+        let dtype = cx.dtype(i)?;
+        if !dtype.is_int() || dtype.bits() > 16 {
+            return Err(format!("input {i} has elements of {dtype}, expected an integer of 8 or 16 bits"));
+        }
+    }
+    Ok(DType::I32)
+}
+
+fn integer_matmul_infer(cx: &Cx<'_>) -> Result<Vec<Info>, String> {
+    Ok(vec![TensorType::new(narrow_integers(cx)?, MatMul::of(cx)?.shape()).into()])
+}
+
+/// The type of a contraction's result, and that of its sums: those of its first operand, or those of
+/// narrow integers where the row says so.
+pub(super) fn sum_types(cx: &Cx<'_>, integer: &str) -> Result<(DType, DType), String> {
+    if cx.op.name == integer {
+        return Ok((DType::I32, DType::I32));
+    }
+    let dtype = cx.dtype(0)?;
+    Ok((dtype, dtype.accumulator()))
+}
+
 fn matmul_element(cx: &Cx<'_>, _: usize) -> Result<Element, String> {
     let parts = MatMul::of(cx)?;
-    let (dtype, k) = (cx.dtype(0)?, reduction(0));
+    let ((dtype, wide), k) = (sum_types(cx, "IntegerMatMul")?, reduction(0));
     let axes = axes(parts.shape().len());
     let index: Vec<Expr> = axes.iter().map(|s| (*s).into()).collect();
     let (batch, matrix) = index.split_at(parts.batch.len());
@@ -127,8 +171,8 @@ fn matmul_element(cx: &Cx<'_>, _: usize) -> Result<Element, String> {
     let column = parts.column.is_some().then(|| matrix[matrix.len() - 1].clone());
     let a = of(cx.shape(0)?, row.into_iter().chain([k.into()]).collect());
     let b = of(cx.shape(1)?, [k.into()].into_iter().chain(column).collect());
-    let load = |input, index| Term::load(dtype, input, index).cast(dtype.accumulator());
-    let sum = Term::reduce(ReduceOp::Sum, vec![(k, parts.depth)], load(0, a) * load(1, b));
+    let load = |input, index| Ok::<_, String>(Term::load(cx.dtype(input)?, input, index).cast(wide));
+    let sum = Term::reduce(ReduceOp::Sum, vec![(k, parts.depth)], load(0, a)? * load(1, b)?);
     Ok(Element { axes, body: sum.cast(dtype) })
 }
 
@@ -188,7 +232,7 @@ fn batch_steps(t: &Tensor, rank: usize) -> Vec<usize> {
 
 fn matmul_eval(e: &EvalCx<'_>) -> Result<Vec<Tensor>, String> {
     let (a, b) = (e.input(0), e.input(1));
-    let dtype = a.dtype();
+    let dtype = e.outputs[0].dtype;
     let shape = e.outputs[0].static_shape().ok_or("the result's shape is not known")?;
     Ok(vec![if dtype.is_float() {
         let values = batched((a, b), (&a.to_f64s(), &b.to_f64s()), &shape, 0.0, |x, y, s| x * y + s);

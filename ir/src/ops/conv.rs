@@ -2,38 +2,60 @@
 //!
 //! Compiled code accumulates in [`accumulator`](crate::DType::accumulator), the reference in `f64`.
 
-use super::contract::{SUM_TOLERANCE, shared};
+use super::contract::{SUM_TOLERANCE, narrow_integers, shared, sum_types};
 use super::rules::{self, FLOAT};
 use super::window::{self, Slide, for_each_run, window_attrs};
 use super::{EvalCx, Lower, Meaning, OpRow, one, opt};
 use crate::attr::{AttrKind, AttrSpec, Default};
+use crate::dtype::DType;
 use crate::element::{Element, ReduceOp, Term, axes, reduction};
 use crate::expr::Expr;
 use crate::graph::infer::{Cx, Info};
+use crate::scalar::Scalar;
 use crate::tensor::Tensor;
 use crate::types::TensorType;
 
 /// The family.
-pub const ROWS: &[OpRow] = &[OpRow {
-    attrs: window_attrs![AttrSpec::new("group", AttrKind::Int, Default::Int(1))],
-    eval: Some(conv_eval),
-    tolerance: SUM_TOLERANCE,
-    samples: &[
-        "Conv(f32[1,3,7,6], f32[4,3,3,3], f32[4]) {pads = [1, 1, 1, 1], strides = [2, 1]}",
-        "Conv(f32[2,4,5,5], f32[4,1,3,3]) {group = 4, auto_pad = \"SAME_LOWER\", strides = [2, 2]}",
-        "Conv(f32[1,4,9], f32[6,2,2], f32[6]) {group = 2, dilations = [3]}",
-        "Conv(f64[1,2,3,4,5], f64[3,2,2,1,2])",
-        "Conv(f16[1,5,3,3], f16[2,5,1,1])",
-        "Conv(f32[0,2,4,4], f32[1,2,2,2])",
-    ],
-    ..OpRow::new(
-        "Conv",
-        Some(("", 22)),
-        &[one("X"), one("W"), opt("B")],
-        conv_infer,
-        Meaning::Primitive(Lower::Element(conv_element)),
-    )
-}];
+pub const ROWS: &[OpRow] = &[
+    OpRow {
+        attrs: window_attrs![AttrSpec::new("group", AttrKind::Int, Default::Int(1))],
+        eval: Some(conv_eval),
+        tolerance: SUM_TOLERANCE,
+        samples: &[
+            "Conv(f32[1,3,7,6], f32[4,3,3,3], f32[4]) {pads = [1, 1, 1, 1], strides = [2, 1]}",
+            "Conv(f32[2,4,5,5], f32[4,1,3,3]) {group = 4, auto_pad = \"SAME_LOWER\", strides = [2, 2]}",
+            "Conv(f32[1,4,9], f32[6,2,2], f32[6]) {group = 2, dilations = [3]}",
+            "Conv(f64[1,2,3,4,5], f64[3,2,2,1,2])",
+            "Conv(f16[1,5,3,3], f16[2,5,1,1])",
+            "Conv(f32[0,2,4,4], f32[1,2,2,2])",
+        ],
+        ..OpRow::new(
+            "Conv",
+            Some(("", 22)),
+            &[one("X"), one("W"), opt("B")],
+            conv_infer,
+            Meaning::Primitive(Lower::Element(conv_element)),
+        )
+    },
+    // What integer convolutions of every schema come down to, as `IntegerMatMul` is for products.
+    OpRow {
+        attrs: window_attrs![AttrSpec::new("group", AttrKind::Int, Default::Int(1))],
+        eval: Some(conv_eval),
+        samples: &[
+            "IntegerConv(u8[1,3,7,6] in 0..256, i8[4,3,3,3] in -128..128) {pads = [1, 1, 1, 1], strides = [2, 1]}",
+            "IntegerConv(i8[2,4,5,5], i16[4,1,3,3]) {group = 4, auto_pad = \"SAME_LOWER\", strides = [2, 2]}",
+            "IntegerConv(u8[1,4,9], u8[6,2,2]) {group = 2, dilations = [3]}",
+            "IntegerConv(u8[1,5,3,3], i8[16,5,1,1])",
+        ],
+        ..OpRow::new(
+            "IntegerConv",
+            None,
+            &[one("X"), one("W")],
+            integer_conv_infer,
+            Meaning::Primitive(Lower::Element(conv_element)),
+        )
+    },
+];
 
 /// A convolution's sizes.
 struct Conv {
@@ -105,9 +127,12 @@ fn conv_infer(cx: &Cx<'_>) -> Result<Vec<Info>, String> {
     Ok(vec![TensorType::new(dtype, Conv::of(cx)?.shape()).into()])
 }
 
+fn integer_conv_infer(cx: &Cx<'_>) -> Result<Vec<Info>, String> {
+    Ok(vec![TensorType::new(narrow_integers(cx)?, Conv::of(cx)?.shape()).into()])
+}
+
 fn conv_element(cx: &Cx<'_>, _: usize) -> Result<Element, String> {
-    let (conv, dtype) = (Conv::of(cx)?, cx.dtype(0)?);
-    let wide = dtype.accumulator();
+    let (conv, (dtype, wide)) = (Conv::of(cx)?, sum_types(cx, "IntegerConv")?);
     let axes = axes(2 + conv.slides.len());
     let (n, o): (Expr, Expr) = (axes[0].into(), axes[1].into());
     let (mut vars, mut c) = (Vec::new(), Expr::ZERO);
@@ -118,12 +143,13 @@ fn conv_element(cx: &Cx<'_>, _: usize) -> Result<Element, String> {
     let taps = window::taps(&conv.slides, &axes[2..], vars.len());
     vars.extend(taps.vars);
     let load = |input, index: [Expr; 2], rest: Vec<Expr>| {
-        Term::load(dtype, input, index.into_iter().chain(rest).collect()).cast(wide)
+        let index = index.into_iter().chain(rest).collect();
+        Ok::<_, String>(Term::load(cx.dtype(input)?, input, index).cast(wide))
     };
-    let x = load(0, [n, conv.input_channel(&o, &c)], taps.position);
+    let x = load(0, [n, conv.input_channel(&o, &c)], taps.position)?;
     let zero = x.lit(0.0);
     let x = Term::when(taps.inside, x, zero);
-    let mut sum = window::reduce(ReduceOp::Sum, vars, x * load(1, [o.clone(), c], taps.kernel));
+    let mut sum = window::reduce(ReduceOp::Sum, vars, x * load(1, [o.clone(), c], taps.kernel)?);
     if cx.has(2) {
         sum = sum + Term::load(dtype, 2, vec![o]).cast(wide);
     }
@@ -158,6 +184,11 @@ fn conv_eval(e: &EvalCx<'_>) -> Result<Vec<Tensor>, String> {
                 }
             });
         }
+    }
+    if e.outputs[0].dtype == DType::I32 {
+        // Sums of narrow integers are exact in f64; they wrap.
+        let sums = out.iter().map(|v| Scalar::I(*v as i64));
+        return Ok(vec![Tensor::from_scalars(DType::I32, &shape, sums)]);
     }
     Ok(vec![Tensor::from_f64s(x.dtype(), &shape, &out)])
 }

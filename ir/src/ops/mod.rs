@@ -11,10 +11,12 @@ pub mod conv_transpose;
 pub mod convert;
 pub mod einsum;
 pub mod index;
+pub mod integer;
 pub mod movement;
 pub mod norm;
 pub mod pointwise;
 pub mod pool;
+pub mod quantize;
 pub mod reduce;
 pub mod resize;
 pub mod rules;
@@ -54,6 +56,8 @@ pub const FAMILIES: &[&[OpRow]] = &[
     conv_transpose::ROWS,
     winograd::ROWS,
     pool::ROWS,
+    quantize::ROWS,
+    integer::ROWS,
     shape::ROWS,
     movement::ROWS,
     index::ROWS,

@@ -45,8 +45,11 @@ pub(super) fn decode(a: &AttributeProto, files: &mut Files) -> Result<Attr, Stri
 }
 
 /// Gives attributes the form that the row's schema wants: numbers become element types, and an
-/// empty list, whose kind some writers leave out, becomes one of the right kind.
-pub(super) fn conform(schema: &[AttrSpec], attrs: &mut [(String, Attr)]) -> Result<(), String> {
+/// empty list, whose kind some writers leave out, becomes one of the right kind. An undefined element
+/// type is one that is not given.
+pub(super) fn conform(schema: &[AttrSpec], attrs: &mut Vec<(String, Attr)>) -> Result<(), String> {
+    let kind = |name: &str| schema.iter().find(|s| s.name == name).map(|s| s.kind);
+    attrs.retain(|(n, a)| *a != Attr::Int(0) || kind(n) != Some(AttrKind::DType));
     for (name, value) in attrs {
         let Some(spec) = schema.iter().find(|s| s.name == name) else { continue };
         let conformed = match (spec.kind, &*value) {
