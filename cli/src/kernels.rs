@@ -52,7 +52,7 @@ struct Measured {
 /// The distinct kernels of a program that has these sizes, in its order.
 pub(crate) fn rows(program: &Program, report: &Report, symbols: &HashMap<Symbol, i64>) -> Vec<Row> {
     let row = |(number, kernel): (usize, &burin_ir::loops::Kernel)| {
-        let mut calls = program.steps.iter().zip(&report.groups).filter(|(s, _)| s.kernel == number);
+        let mut calls = program.calls.iter().zip(&report.groups).filter(|(s, _)| s.kernel == number);
         let (step, group) = calls.next()?;
         let p = group.prediction;
         Some(Row {

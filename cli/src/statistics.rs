@@ -57,9 +57,9 @@ pub(crate) fn value(e: &Expr, symbols: &HashMap<Symbol, i64>) -> u64 {
 pub(crate) fn total(
     program: &Program,
     symbols: &HashMap<Symbol, i64>,
-    of: impl Fn(&burin_compiler::program::Step) -> &Expr,
+    of: impl Fn(&burin_compiler::program::Call) -> &Expr,
 ) -> u64 {
-    program.steps.iter().map(|s| value(of(s), symbols)).sum()
+    program.calls.iter().map(|s| value(of(s), symbols)).sum()
 }
 
 #[cfg(test)]

@@ -95,7 +95,7 @@ fn kernel(bencher: Bencher<'_, '_>, case: &Case) {
     let graph = burin_ir::graph::parse(&case.text()).expect("the graph is well-formed");
     let target = TargetSpec::host().expect("the host is a target");
     let compiled = driver::compile(graph, &target, &mut |_, _| ()).expect("it compiles");
-    let flops: i64 = compiled.program.steps.iter().filter_map(|s| s.flops.as_const()).sum();
+    let flops: i64 = compiled.program.calls.iter().filter_map(|s| s.flops.as_const()).sum();
     let model = compiled.load().expect("it loads");
     let mut session = Session::new(&model).expect("a session");
     let inputs: Vec<Tensor> = compiled.program.inputs.iter().map(|p| tensor(&p.ty)).collect();

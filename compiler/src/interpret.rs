@@ -2,7 +2,7 @@
 //! planned. It is the oracle between the graph's evaluator and native code: what differs here is
 //! wrong in lowering or planning, what differs only beyond it is wrong in code generation.
 
-use crate::program::{Place, Program, Step};
+use crate::program::{Call, Loop, Place, Program, Read, Step};
 use burin_ir::loops::Access;
 use burin_ir::loops::interp::{self, Storage};
 use burin_ir::{Expr, Symbol, Tensor};
@@ -14,6 +14,7 @@ struct Memory {
     outputs: Vec<Vec<u8>>,
     states: Vec<Vec<u8>>,
     weights: Vec<u8>,
+    slots: Vec<Vec<u8>>,
     arena: Vec<u8>,
     scratch: Vec<u8>,
     symbols: HashMap<Symbol, i64>,
@@ -37,23 +38,28 @@ pub fn run(program: &Program, dims: &[i64], inputs: &[Tensor]) -> Result<Vec<Ten
         states.push(program.weights[*w].contents()?.bytes().to_vec());
     }
     let mut outputs = Vec::new();
-    for o in &program.outputs {
-        outputs.push(bytes(&(o.ty.elements() * o.ty.dtype.bytes() as i64))?);
+    for (i, o) in program.outputs.iter().enumerate() {
+        let needed =
+            if program.unbounded(i) { Expr::ZERO } else { o.ty.elements() * o.ty.dtype.bytes() as i64 };
+        outputs.push(bytes(&needed)?);
     }
     let mut memory = Memory {
         inputs: inputs.iter().map(|t| t.bytes().to_vec()).collect(),
         outputs,
         states,
         weights,
+        slots: vec![Vec::new(); program.slots],
         arena: bytes(&program.arena_bytes)?,
         scratch: bytes(&program.scratch_bytes)?,
         symbols,
     };
-    for step in &program.steps {
-        memory.step(program, step).map_err(|e| format!("{}: {e}", program.nodes[step.node]))?;
+    if !program.blocks.is_empty() {
+        memory.block(program, 0)?;
     }
     let mut out = Vec::new();
-    for (o, data) in program.outputs.iter().zip(memory.outputs) {
+    for (i, o) in program.outputs.iter().enumerate() {
+        let from = if program.unbounded(i) { &mut memory.slots } else { &mut memory.outputs };
+        let data = std::mem::take(&mut from[i]);
         let shape = o.ty.shape.iter().map(|d| size(value(d, &memory.symbols)?)).collect::<Result<_, _>>()?;
         out.push(Tensor::from_bytes(o.ty.dtype, shape, data.into())?);
     }
@@ -73,7 +79,62 @@ fn put(to: &mut [u8], at: usize, bytes: &[u8]) {
 }
 
 impl Memory {
+    fn block(&mut self, program: &Program, block: usize) -> Result<(), String> {
+        program.blocks[block].iter().try_for_each(|s| self.step(program, s))
+    }
+
     fn step(&mut self, program: &Program, step: &Step) -> Result<(), String> {
+        match step {
+            Step::Call(number) => {
+                let call = &program.calls[*number];
+                self.call(program, call).map_err(|e| format!("{}: {e}", program.nodes[call.node]))?;
+            }
+            Step::Read(read) => self.read(read)?,
+            Step::Let(symbol, e) => {
+                self.symbols.insert(*symbol, value(e, &self.symbols)?);
+            }
+            Step::Check(check) => {
+                let found = value(&check.value, &self.symbols)?;
+                if found < 0 {
+                    let (node, what) = (&program.nodes[check.node], &check.value);
+                    return Err(format!("{node}: {what} is {found}, expected 0 or more"));
+                }
+            }
+            Step::Alloc(slot, bytes) => {
+                self.slots[*slot] = vec![0xA5; size(value(bytes, &self.symbols)?)?];
+            }
+            Step::If { cond, then, otherwise } => {
+                let holds = value(cond, &self.symbols)? != 0;
+                self.block(program, if holds { *then } else { *otherwise })?;
+            }
+            Step::Loop(l) => self.repeat(program, l)?,
+        }
+        Ok(())
+    }
+
+    fn repeat(&mut self, program: &Program, l: &Loop) -> Result<(), String> {
+        let extent = value(&l.extent, &self.symbols)?;
+        for i in 0..extent {
+            if l.going.is_some_and(|s| self.symbols.get(&s) == Some(&0)) {
+                break;
+            }
+            self.symbols.insert(l.counter, i);
+            self.block(program, l.body)?;
+        }
+        Ok(())
+    }
+
+    fn read(&mut self, read: &Read) -> Result<(), String> {
+        let at = self.offset(&read.place)? + read.offset;
+        let bytes = self.region(&read.place).get(at..at + read.dtype.bytes());
+        let bytes = bytes
+            .ok_or_else(|| format!("{:?} does not hold what {} is read from", read.place, read.symbol))?;
+        let element = Tensor::from_bytes(read.dtype, vec![], bytes.to_vec().into())?;
+        self.symbols.insert(read.symbol, element.to_i64s()[0]);
+        Ok(())
+    }
+
+    fn call(&mut self, program: &Program, step: &Call) -> Result<(), String> {
         let kernel = &program.kernels[step.kernel];
         let dims = step.dims.iter().map(|d| value(d, &self.symbols)).collect::<Result<Vec<_>, _>>()?;
         let of = |s: Symbol| kernel.dims.iter().position(|d| *d == s).map(|i| dims[i]);
@@ -106,7 +167,9 @@ impl Memory {
         match place {
             Place::Input(_) | Place::State(_) => Ok(0),
             Place::Weights(at) => Ok(*at as usize),
-            Place::Output(_, e) | Place::Arena(e) | Place::Scratch(e) => size(value(e, &self.symbols)?),
+            Place::Output(_, e) | Place::Slot(_, e) | Place::Arena(e) | Place::Scratch(e) => {
+                size(value(e, &self.symbols)?)
+            }
         }
     }
 
@@ -114,6 +177,7 @@ impl Memory {
         match place {
             Place::Input(i) => &mut self.inputs[*i],
             Place::Output(i, _) => &mut self.outputs[*i],
+            Place::Slot(i, _) => &mut self.slots[*i],
             Place::State(i) => &mut self.states[*i],
             Place::Weights(_) => &mut self.weights,
             Place::Arena(_) => &mut self.arena,

@@ -1,14 +1,16 @@
 //! A program: what the graph has become once it is lowered, scheduled and planned, and all that a
-//! target needs to emit it. A list of kernel calls over buffers whose places are known.
+//! target needs to emit it. Blocks of steps, most of them calls of kernels, over buffers whose places
+//! are known.
 //!
-//! Offsets and sizes are expressions over the entry's dimensions and over [`Program::lets`], which
-//! are evaluated in order at the start of a call. Buffers that live in the arena at the same time
-//! never overlap, whatever the dimensions are.
+//! Offsets and sizes are expressions over symbols: the entry's dimensions, [`Program::lets`], which are
+//! evaluated in order at the start of a call, and those that steps set, each before its first use.
+//! Buffers that live in the arena at the same time never overlap, whatever the dimensions are. What has
+//! a size that depends on data lies in a slot, for which memory is asked for during the run.
 
 use crate::packing::Packing;
 use burin_ir::graph::Constant;
 use burin_ir::loops::Kernel;
-use burin_ir::{Expr, Symbol, Tensor, TensorType};
+use burin_ir::{DType, Expr, Symbol, Tensor, TensorType};
 
 /// A compiled entry.
 #[derive(Clone, Debug, Default)]
@@ -31,8 +33,12 @@ pub struct Program {
     pub weight_bytes: u64,
     /// Distinct kernels.
     pub kernels: Vec<Kernel>,
-    /// The calls, in order.
-    pub steps: Vec<Step>,
+    /// The calls of kernels, in the order in which they stand in `blocks`.
+    pub calls: Vec<Call>,
+    /// What a run does: the first block, which refers to the others.
+    pub blocks: Vec<Vec<Step>>,
+    /// How many slots there are; the first ones are the outputs', whether they need one or not.
+    pub slots: usize,
     /// Bytes of the arena without scratch.
     pub arena_bytes: Expr,
     /// Bytes of scratch for each worker.
@@ -63,6 +69,24 @@ pub struct Weight {
     pub packing: Option<Packing>,
 }
 
+impl Program {
+    /// The symbols that steps set, in the order of the blocks.
+    pub fn set_by_steps(&self) -> impl Iterator<Item = Symbol> {
+        self.blocks.iter().flatten().filter_map(|s| match s {
+            Step::Read(r) => Some(r.symbol),
+            Step::Let(s, _) => Some(*s),
+            Step::Loop(l) => Some(l.counter),
+            Step::Call(_) | Step::Check(_) | Step::Alloc(..) | Step::If { .. } => None,
+        })
+    }
+
+    /// Whether an output's size is known only after a run.
+    pub fn unbounded(&self, output: usize) -> bool {
+        let given = |s: &Symbol| self.dims.contains(s);
+        self.outputs[output].ty.shape.iter().any(|d| !d.symbols().iter().all(given))
+    }
+}
+
 impl Weight {
     /// Its size in the segment.
     pub fn bytes(&self) -> usize {
@@ -86,8 +110,11 @@ impl Weight {
 pub enum Place {
     /// An input.
     Input(usize),
-    /// So many bytes into an output (parts of it are assembled in place).
+    /// So many bytes into an output (parts of it are assembled in place), whose size follows from the
+    /// inputs' dimensions.
     Output(usize, Expr),
+    /// So many bytes into a slot.
+    Slot(usize, Expr),
     /// A state variable.
     State(usize),
     /// So many bytes into the weight segment.
@@ -98,9 +125,70 @@ pub enum Place {
     Scratch(Expr),
 }
 
+/// What a run does next.
+#[derive(Clone, Debug)]
+pub enum Step {
+    /// Runs a kernel: a number in [`Program::calls`].
+    Call(usize),
+    /// Sets a symbol to an integer or bool element in memory.
+    Read(Read),
+    /// Sets a symbol to the value of an expression, which may not overflow.
+    Let(Symbol, Expr),
+    /// Refuses the call where an expression is below zero.
+    Check(Check),
+    /// Asks for memory for a slot; what it held is lost.
+    Alloc(usize, Expr),
+    /// Runs one of two blocks.
+    If {
+        /// The first one runs where this is not zero.
+        cond: Expr,
+        /// The first one.
+        then: usize,
+        /// The other one.
+        otherwise: usize,
+    },
+    /// Runs a block for each number from zero on.
+    Loop(Loop),
+}
+
+/// An integer or bool element that becomes a symbol's value.
+#[derive(Clone, Debug)]
+pub struct Read {
+    /// The symbol.
+    pub symbol: Symbol,
+    /// Where its tensor is.
+    pub place: Place,
+    /// How many bytes into it.
+    pub offset: usize,
+    /// Its type.
+    pub dtype: DType,
+}
+
+/// Something that must be zero or above.
+#[derive(Clone, Debug)]
+pub struct Check {
+    /// What.
+    pub value: Expr,
+    /// The node that wants it, in [`Program::nodes`].
+    pub node: usize,
+}
+
+/// A loop of steps.
+#[derive(Clone, Debug)]
+pub struct Loop {
+    /// The number of the iteration.
+    pub counter: Symbol,
+    /// Iterations are fewer than this, or as many.
+    pub extent: Expr,
+    /// There is no further one where this is zero.
+    pub going: Option<Symbol>,
+    /// The block.
+    pub body: usize,
+}
+
 /// One call of a kernel.
 #[derive(Clone, Debug)]
-pub struct Step {
+pub struct Call {
     /// The kernel, in [`Program::kernels`].
     pub kernel: usize,
     /// A place for each of the kernel's buffers.

@@ -134,6 +134,14 @@ impl Attrs {
         }
     }
 
+    /// A list of strings, if present.
+    pub fn strs(&self, name: &str) -> Option<&[String]> {
+        match self.get(name) {
+            Some(Attr::Strs(v)) => Some(v),
+            _ => None,
+        }
+    }
+
     /// An element type, if present.
     pub fn dtype(&self, name: &str) -> Option<DType> {
         match self.get(name) {

@@ -284,6 +284,11 @@ impl Expr {
         self - &(divisor * &self.floor_div(divisor))
     }
 
+    /// 1 where it is zero, else 0.
+    pub fn is_zero(&self) -> Expr {
+        Expr::ONE - self.maximum(&-self).minimum(&Expr::ONE)
+    }
+
     /// The smaller of two.
     pub fn minimum(&self, other: &Expr) -> Expr {
         match (self - other).as_const() {

@@ -4,6 +4,7 @@
 //! program holds a few hundred distinct names at most, since every pass takes its names from a
 //! counter of its own.
 
+use crate::expr::Range;
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::{LazyLock, RwLock};
@@ -40,6 +41,15 @@ impl Symbol {
         table.ids.insert(name, id);
         Symbol(id)
     }
+
+    /// What it may stand for: dimensions and other sizes are zero or above. An integer that is read from
+    /// data, whose name begins with [`Symbol::DATA`], may be any.
+    pub fn range(self) -> Range {
+        if self.name().starts_with(Symbol::DATA) { Range::ALL } else { Range::NON_NEGATIVE }
+    }
+
+    /// What the names of integers that are read from data begin with.
+    pub const DATA: char = '~';
 
     /// The name.
     pub fn name(self) -> &'static str {

@@ -1,7 +1,7 @@
 //! What both text forms share: the lexer, a parser of expressions, types and literals, and the
 //! spelling of names and numbers.
 //!
-//! Tokens are identifiers (`conv`, `cast.f32`, `?3`), values (`%x`, `%7`, `%"a b"`), globals
+//! Tokens are identifiers (`conv`, `cast.f32`, `?3`, `~3`), values (`%x`, `%7`, `%"a b"`), globals
 //! (`@main`), numbers, strings and punctuation; `#` starts a comment. A name that is no identifier
 //! is written in quotes. As `%` starts a value's name, the remainder of expressions is written with
 //! a space after it: `a % b`.
@@ -20,7 +20,7 @@ pub use parser::{MAX_DEPTH, MAX_EXPR, ParseError, Parser, Token};
 
 /// Whether a name can stand without quotes wherever an identifier is expected.
 fn is_identifier(name: &str) -> bool {
-    let rest = name.strip_prefix('?').unwrap_or(name);
+    let rest = name.strip_prefix(['?', '~']).unwrap_or(name);
     let bare = rest.len() == name.len();
     is_word(rest) && !(bare && rest.starts_with(|c: char| c.is_ascii_digit() || c == '.'))
 }

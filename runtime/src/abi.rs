@@ -18,7 +18,7 @@ use core::ffi::c_void;
 pub const MAGIC: u64 = u64::from_le_bytes(*b"BURINIMG");
 
 /// The version of this ABI. A loader refuses every other one.
-pub const ABI_VERSION: u32 = 2;
+pub const ABI_VERSION: u32 = 3;
 
 /// Alignment in bytes of the arena, of every buffer in it, and of the weights.
 pub const ALIGN: usize = 64;
@@ -123,6 +123,9 @@ pub struct EntryCode {
     pub arena_bytes: u64,
     /// Table of [`Step`]: what a call does, for tracing and `--info`.
     pub steps: Table,
+    /// How many slots a call may ask memory for, by [`Call::alloc`]: none, or those of all outputs
+    /// and more for what lies between.
+    pub slots: u64,
 }
 
 /// A tensor that goes in, out, or stays as state.
@@ -258,8 +261,6 @@ pub mod dtype {
 pub mod port {
     /// The output's size is known only after the run; the caller must give [`Call::alloc`](super::Call::alloc).
     pub const UNBOUNDED: u32 = 1;
-    /// The output's extents depend on the data: the plan gives upper bounds, the run the extents.
-    pub const BOUNDED: u32 = 2;
 }
 
 /// What a call answers; 0 is success.
@@ -309,8 +310,7 @@ pub struct Plan {
     /// Out: the extents of all inputs, one after another, against which the caller checks what it
     /// has; null: not wanted.
     pub input_dims: *mut i64,
-    /// Out: the extents of all outputs, one after another; upper bounds where
-    /// [`port::BOUNDED`] is set, 0 where [`port::UNBOUNDED`] is.
+    /// Out: the extents of all outputs, one after another; 0 where [`port::UNBOUNDED`] is set.
     pub output_dims: *mut i64,
     /// Out: details of a failure.
     pub status: Status,
@@ -328,8 +328,8 @@ pub struct Call {
     pub inputs: *const *const u8,
     /// The outputs, in order; each aligned to its element. Null where [`port::UNBOUNDED`] is set.
     pub outputs: *const *mut u8,
-    /// The extents of all outputs, one after another, as the plan gave them. Those of outputs with a
-    /// flag of [`port`] are overwritten with what they turned out to be; null where there are none.
+    /// The extents of all outputs, one after another, as the plan gave them. Those of outputs with
+    /// [`port::UNBOUNDED`] are overwritten with what they turned out to be; null where there are none.
     pub output_dims: *mut i64,
     /// The state variables, in order; updated in place.
     pub states: *const *mut u8,
@@ -346,7 +346,9 @@ pub struct Call {
     /// Runs `task(frame, begin, end, worker)` so that every index below `tasks` is covered once,
     /// and returns when all are done. `None`: everything runs on the calling thread, as worker 0.
     pub parallel_for: Option<ParallelForFn>,
-    /// Gives memory for an output of unbounded size; `None` where no output is flagged so.
+    /// Gives memory, [`ALIGN`]ed, for a slot, in place of what the slot had: numbers below that of the
+    /// outputs are those of outputs of unbounded size, further ones hold what the call itself needs
+    /// until it returns. `None` where [`EntryCode::slots`] is 0.
     pub alloc: Option<AllocFn>,
     /// Called before (`done` 0) and after (`done` 1) each step; `None`: not traced.
     pub trace: Option<TraceFn>,
@@ -361,7 +363,7 @@ pub type TaskFn = unsafe extern "C" fn(frame: *const u64, begin: i64, end: i64, 
 /// See [`Call::parallel_for`]. It must not unwind.
 pub type ParallelForFn = unsafe extern "C" fn(host: *mut c_void, task: TaskFn, frame: *const u64, tasks: i64);
 /// See [`Call::alloc`]. It must not unwind.
-pub type AllocFn = unsafe extern "C" fn(host: *mut c_void, output: u32, bytes: u64) -> *mut u8;
+pub type AllocFn = unsafe extern "C" fn(host: *mut c_void, slot: u32, bytes: u64) -> *mut u8;
 /// See [`Call::trace`]. It must not unwind.
 pub type TraceFn = unsafe extern "C" fn(host: *mut c_void, step: u32, done: u32);
 /// Fills in a plan; answers a [`code`].

@@ -17,6 +17,9 @@ use core::fmt;
 /// Bytes that stay where they are for as long as the value lives: linked in, mapped, or on the heap.
 pub type Segment = Arc<dyn AsRef<[u8]> + Send + Sync>;
 
+/// More slots than any model needs.
+const MAX_SLOTS: usize = 1 << 20;
+
 /// A compiled model. Cloning shares it.
 #[derive(Clone)]
 pub struct Model(Arc<Inner>);
@@ -44,6 +47,8 @@ pub struct Entry {
     pub arena_bytes: Option<u64>,
     /// What a call does, for [`Image::steps`].
     pub steps: Table,
+    /// How many slots a call may ask memory for: none, or at least one for each output.
+    pub slots: usize,
     pub(crate) plan: PlanFn,
     pub(crate) run: RunFn,
 }
@@ -57,10 +62,8 @@ pub struct Port {
     pub dtype: DType,
     /// Its shape.
     pub shape: Vec<Dim>,
-    /// Whether its size is known only after the run, without any bound.
+    /// Whether its size depends on the data, and is known only after the run.
     pub unbounded: bool,
-    /// Whether its extents depend on the data, within bounds that the plan gives.
-    pub bounded: bool,
     /// For a state: where its initial value is in the weights.
     pub(crate) init: u64,
 }
@@ -236,6 +239,8 @@ unsafe fn entry(image: &Image<'_>, e: &abi::Entry, code: &abi::EntryCode) -> Ent
         outputs: image.ports(e.outputs).map(|p| describe(image, &p)).collect(),
         arena_bytes: (code.arena_bytes > 0).then_some(code.arena_bytes),
         steps: code.steps,
+        // What the image says of itself may be anything; memory for more slots would be of no use.
+        slots: usize::try_from(code.slots).unwrap_or(usize::MAX).min(MAX_SLOTS),
         plan,
         run,
     }
@@ -253,7 +258,6 @@ fn describe(image: &Image<'_>, p: &abi::Port) -> Port {
         dtype: DType::from_abi(p.dtype).unwrap_or(DType::U8),
         shape: image.dims(p.shape).map(dim).collect(),
         unbounded: p.flags & port::UNBOUNDED != 0,
-        bounded: p.flags & port::BOUNDED != 0,
         init: p.init,
     }
 }

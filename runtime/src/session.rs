@@ -10,7 +10,6 @@ use crate::error::Error;
 use crate::executor::{self, Executor, Serial};
 use crate::model::{Entry, Model, Port};
 use crate::tensor::{DType, Tensor, TensorRef, byte_count, type_text};
-use alloc::boxed::Box;
 use alloc::format;
 use alloc::string::String;
 use alloc::sync::Arc;
@@ -38,6 +37,8 @@ pub struct Session {
     executor: Arc<dyn Executor>,
     arena: Buffer,
     states: Vec<Buffer>,
+    /// Memory that calls have asked for, by slot; those of outputs are handed over after each call.
+    slots: Vec<Option<Buffer>>,
     /// The last plan: entry, dimensions, workers, answer.
     planned: Option<(usize, Vec<i64>, u32, Needs)>,
 }
@@ -50,6 +51,7 @@ impl Session {
             executor: Arc::new(Serial),
             arena: allocate(0, "the arena")?,
             states: Vec::new(),
+            slots: Vec::new(),
             planned: None,
         };
         session.reset()?;
@@ -203,10 +205,9 @@ impl Session {
         let state_ptrs: Vec<*mut u8> = self.states.iter_mut().map(|s| s.as_mut_ptr()).collect();
         let executor = self.executor.clone();
         let workers = worker_count(&*executor);
-        let unbounded = e.outputs.iter().any(|p| p.unbounded);
         let traced = trace.is_some();
-        let mut host =
-            Host { executor: &*executor, trace, allocated: (0..outputs.len()).map(|_| None).collect() };
+        self.slots.resize_with(e.slots, || None);
+        let mut host = Host { executor: &*executor, trace, slots: &mut self.slots };
         let mut call = Call {
             weights: model.weights().as_ptr(),
             arena: self.arena.as_mut_ptr(),
@@ -219,7 +220,7 @@ impl Session {
             variant: 0,
             host: (&raw mut host).cast(),
             parallel_for: (workers > 1).then_some(executor::parallel_for as abi::ParallelForFn),
-            alloc: unbounded.then_some(alloc_output as abi::AllocFn),
+            alloc: (e.slots > 0).then_some(alloc_slot as abi::AllocFn),
             trace: traced.then_some(trace_step as abi::TraceFn),
             status: Status::default(),
         };
@@ -230,9 +231,9 @@ impl Session {
         if answer != code::OK {
             return Err(self.failure(e, answer, call.status));
         }
-        let allocated = core::mem::take(&mut host.allocated);
         let shapes = split(&e.outputs, &output_dims)?;
-        for (((t, shape), port), memory) in outputs.iter_mut().zip(&shapes).zip(&e.outputs).zip(allocated) {
+        for (i, ((t, shape), port)) in outputs.iter_mut().zip(&shapes).zip(&e.outputs).enumerate() {
+            let memory = self.slots.get_mut(i).and_then(Option::take);
             finish_output(t, shape, port, memory)?;
         }
         Ok(())
@@ -252,7 +253,9 @@ impl Session {
                 let node = self.model.node(s.node as u64);
                 format!("node \"{node}\": a value is out of range: found {found}, expected {expected}")
             }
-            code::NO_MEMORY => String::from("no memory for an output"),
+            code::NO_MEMORY => {
+                format!("there is no memory for {found} bytes whose number depends on the data")
+            }
             other => format!("the model answered the unknown code {other}"),
         };
         Error::Call { code: answer, message }
@@ -264,19 +267,24 @@ impl Session {
 struct Host<'e, 't> {
     executor: &'e dyn Executor,
     trace: Option<Trace<'t>>,
-    allocated: Box<[Option<Buffer>]>,
+    slots: &'e mut [Option<Buffer>],
 }
 
+/// Memory that a slot has already is used again where it is enough.
+///
 /// # Safety
-/// `host` is the [`Host`] of the call, and nothing else uses its `allocated` meanwhile.
-unsafe extern "C" fn alloc_output(host: *mut c_void, output: u32, bytes: u64) -> *mut u8 {
+/// `host` is the [`Host`] of the call, and nothing else uses its `slots` meanwhile.
+unsafe extern "C" fn alloc_slot(host: *mut c_void, slot: u32, bytes: u64) -> *mut u8 {
     // SAFETY: the caller's promise; only this field is borrowed.
-    let allocated = unsafe { &mut (*host.cast::<Host<'_, '_>>()).allocated };
-    let buffer = usize::try_from(bytes).ok().and_then(Buffer::zeroed);
-    match (allocated.get_mut(output as usize), buffer) {
-        (Some(slot), Some(buffer)) => slot.insert(buffer).as_mut_ptr(),
-        _ => core::ptr::null_mut(),
+    let slots = unsafe { &mut *(*host.cast::<Host<'_, '_>>()).slots };
+    let Ok(bytes) = usize::try_from(bytes) else { return core::ptr::null_mut() };
+    let Some(slot) = slots.get_mut(slot as usize) else { return core::ptr::null_mut() };
+    if slot.as_ref().is_none_or(|b| b.len() < bytes) {
+        // The old one goes first, so that both need not fit at once.
+        *slot = None;
+        *slot = Buffer::zeroed(bytes);
     }
+    slot.as_mut().map_or(core::ptr::null_mut(), |b| b.as_mut_ptr())
 }
 
 /// # Safety

@@ -123,7 +123,7 @@ mod tests {
     fn port() -> Port {
         let dim = |n: usize| Dim { extent: Some(n), text: n.to_string(), symbol: None };
         let (name, shape) = ("y".to_string(), vec![dim(2), dim(2)]);
-        Port { name, dtype: DType::F32, shape, unbounded: false, bounded: false, init: 0 }
+        Port { name, dtype: DType::F32, shape, unbounded: false, init: 0 }
     }
 
     fn outputs() -> impl Iterator<Item = Tensor> {

@@ -251,7 +251,7 @@ struct Share {
 
 /// Runs a few times with a clock around each step; the least seconds of each.
 fn trace(args: &Args, native: &mut Native, inputs: &Inputs) -> Result<Vec<f64>, Failure> {
-    let mut best = vec![f64::INFINITY; native.compiled.program.steps.len()];
+    let mut best = vec![f64::INFINITY; native.compiled.program.calls.len()];
     let mut began = Instant::now();
     let mut clock = |step: u32, done: bool| match done {
         false => began = Instant::now(),
@@ -278,7 +278,7 @@ fn against_peaks(
     let Compiled { program, report, target, .. } = &native.compiled;
     let mut rows = kernels::rows(program, report, &statistics::symbols(program, &inputs.dims));
     let mut peaks = Peaks::new(target, threads(args.threads))?;
-    for (step, seconds) in program.steps.iter().zip(seconds) {
+    for (step, seconds) in program.calls.iter().zip(seconds) {
         rows[step.kernel].add_time(*seconds);
     }
     for row in &mut rows {
@@ -294,7 +294,7 @@ fn against_peaks(
 fn per_kernel(program: &Program, inputs: &Inputs, best: &[f64]) -> String {
     let symbols = statistics::symbols(program, &inputs.dims);
     let mut shares: HashMap<usize, Share> = HashMap::new();
-    for (step, seconds) in program.steps.iter().zip(best.iter().copied()).filter(|(_, s)| s.is_finite()) {
+    for (step, seconds) in program.calls.iter().zip(best.iter().copied()).filter(|(_, s)| s.is_finite()) {
         let share = shares.entry(step.kernel).or_default();
         share.calls += 1;
         share.seconds += seconds;

@@ -147,7 +147,7 @@ fn summary(
     let arena = format!("{}{at}", bytes(compiled.report.arena.0.max(0) as u64));
     let port = |p: &burin_compiler::program::Port| format!("{}: {}", p.name, p.ty);
     let ports = |all: &[burin_compiler::program::Port]| all.iter().map(port).collect::<Vec<_>>().join(", ");
-    let kernels = format!("{nodes} nodes -> {} kernel calls of {} kernels", p.steps.len(), p.kernels.len());
+    let kernels = format!("{nodes} nodes -> {} kernel calls of {} kernels", p.calls.len(), p.kernels.len());
     let mut rows = vec![
         ("model", p.name.clone()),
         ("inputs", ports(&p.inputs)),

@@ -219,7 +219,7 @@ fn inspection(
         let types = data.outputs.iter().map(|v| imported.values[*v].ty.to_string()).collect();
         values.push(Node { node: imported.describe(*n), types });
     }
-    let group = |(g, s): (burin_compiler::lower::steps::Group, &burin_compiler::program::Step)| Group {
+    let group = |(g, s): (burin_compiler::lower::steps::Group, &burin_compiler::program::Call)| Group {
         kernel: g.kernel,
         schedule: g.schedule,
         code: match native::wide_vectors(&program.kernels[s.kernel], target) {
@@ -239,7 +239,7 @@ fn inspection(
         nodes: values.len(),
         ops,
         values,
-        groups: report.groups.into_iter().zip(&program.steps).map(group).collect(),
+        groups: report.groups.into_iter().zip(&program.calls).map(group).collect(),
         declined: report.declined.into_iter().map(|(node, reason)| Declined { node, reason }).collect(),
         kernels: program.kernels.len(),
         memory: Memory {

@@ -40,7 +40,7 @@ typedef struct {
     uint32_t variant;     /* out: which CPU level's code was chosen, for burin_call */
     uint64_t arena_bytes; /* out */
     int64_t *input_dims;  /* out: the extents of all inputs, or NULL */
-    int64_t *output_dims; /* out: the extents of all outputs, or their bounds */
+    int64_t *output_dims; /* out: the extents of all outputs, 0 where they depend on the data */
     burin_status status;  /* out */
 } burin_plan;
 
@@ -48,8 +48,9 @@ typedef struct {
 typedef BURIN_CALL void (*burin_task)(const uint64_t *frame, int64_t begin, int64_t end, int64_t worker);
 /* Runs every task below `tasks` once and returns when all are done. */
 typedef BURIN_CALL void (*burin_parallel_for)(void *host, burin_task task, const uint64_t *frame, int64_t tasks);
-/* Gives memory for an output whose size has no bound. */
-typedef BURIN_CALL uint8_t *(*burin_alloc)(void *host, uint32_t output, uint64_t bytes);
+/* Gives memory for a slot, aligned to BURIN_ALIGN, in place of what it had. Slots below the number of
+   outputs are outputs whose size depends on the data; what others get is free again after the call. */
+typedef BURIN_CALL uint8_t *(*burin_alloc)(void *host, uint32_t slot, uint64_t bytes);
 /* Called before (done 0) and after (done 1) each step. */
 typedef BURIN_CALL void (*burin_trace)(void *host, uint32_t step, uint32_t done);
 
@@ -65,7 +66,7 @@ typedef struct {
     uint32_t variant; /* as the plan in this process gave it; 0: ask the CPU again, which is slow */
     void *host;       /* passed to the callbacks */
     burin_parallel_for parallel_for; /* NULL: everything on the calling thread */
-    burin_alloc alloc;               /* NULL where no output needs it */
+    burin_alloc alloc;               /* NULL where no size depends on the data */
     burin_trace trace;               /* NULL: not traced */
     burin_status status;             /* out */
 } burin_call;

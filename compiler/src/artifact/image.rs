@@ -149,6 +149,14 @@ impl Writer {
         self.table(&rows)
     }
 
+    fn outputs(&mut self, p: &Program) -> Table {
+        let mut rows: Vec<Port> = p.outputs.iter().map(|port| self.port(p, port)).collect();
+        for (i, row) in rows.iter_mut().enumerate() {
+            row.flags = if p.unbounded(i) { abi::port::UNBOUNDED } else { 0 };
+        }
+        self.table(&rows)
+    }
+
     fn state(&mut self, p: &Program, port: &ProgramPort, weight: usize) -> Result<Port, ArtifactError> {
         let init = p.weights.get(weight).map(|w| w.offset).ok_or_else(|| {
             ArtifactError::Internal(format!("state \"{}\" has no initial value", port.name))
@@ -174,22 +182,23 @@ impl Writer {
             name: self.text(ENTRY),
             dims: self.table(&dims),
             inputs: self.ports(p, &p.inputs),
-            outputs: self.ports(p, &p.outputs),
+            outputs: self.outputs(p),
         }
     }
 
     /// The places of its code are left 0.
     fn variant(&mut self, v: &Level<'_>) -> (Variant, EntryCode) {
         let p = v.program;
-        let step = |w: &mut Writer, s: &crate::program::Step| Step {
+        let step = |w: &mut Writer, s: &crate::program::Call| Step {
             kernel: w.text(p.kernels.get(s.kernel).map_or("", |k| &k.name)),
             node: s.node as u64,
             flops: s.flops.as_const().and_then(|f| u64::try_from(f).ok()).unwrap_or(0),
         };
-        let steps: Vec<Step> = p.steps.iter().map(|s| step(self, s)).collect();
+        let steps: Vec<Step> = p.calls.iter().map(|s| step(self, s)).collect();
         let nodes: Vec<Text> = p.nodes.iter().map(|n| self.text(n)).collect();
         let steps = self.table(&steps);
-        let code = EntryCode { plan: 0, run: 0, arena_bytes: constant_arena_bytes(p), steps };
+        let code =
+            EntryCode { plan: 0, run: 0, arena_bytes: constant_arena_bytes(p), steps, slots: p.slots as u64 };
         let variant = Variant {
             level: self.text(v.level),
             cpu_features: v.features,

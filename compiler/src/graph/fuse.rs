@@ -17,7 +17,7 @@ use burin_ir::graph::{Def, Graph, Node, Value};
 use burin_ir::ops::Meaning;
 use burin_ir::{Element, Expr, ReduceOp, ScalarOp, Symbol, Term, TermKind};
 use std::cmp::Ordering;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 /// Kernels of more nodes than this are cut, so that compile time stays linear in the graph.
 const GROUP_LIMIT: usize = 48;
@@ -42,6 +42,8 @@ pub struct Fusion {
     pub orders: Orders,
     /// For stored values: how many nodes their kernel holds.
     pub group_sizes: HashMap<Value, usize>,
+    /// Values that are read to know symbols; they are stored row-major.
+    pub read: HashSet<Value>,
     /// For stored values: whether their kernel holds a sum of products.
     sums: HashMap<Value, bool>,
 }
@@ -80,11 +82,23 @@ impl Fusion {
     }
 }
 
+/// The operands of `Read` nodes that name anything.
+fn read(graph: &Graph) -> HashSet<Value> {
+    let nodes = graph.regions[graph.body].nodes.iter().map(|n| &graph.nodes[*n]);
+    let read = nodes.filter(|n| n.op.name == "Read").flat_map(|n| n.inputs.iter().copied().flatten());
+    read.filter(|v| graph.values[*v].known.is_none()).collect()
+}
+
 /// Decides the fate of every value.
 pub fn run(graph: &Graph) -> Result<Fusion, String> {
     let orders = Orders::assign(graph)?;
-    let mut fusion =
-        Fusion { fates: HashMap::new(), orders, group_sizes: HashMap::new(), sums: HashMap::new() };
+    let mut fusion = Fusion {
+        fates: HashMap::new(),
+        orders,
+        group_sizes: HashMap::new(),
+        read: read(graph),
+        sums: HashMap::new(),
+    };
     let mut facts: HashMap<Value, Facts> = HashMap::new();
     let mut uses: HashMap<Value, Vec<Use>> = HashMap::new();
     let mut kept: HashMap<Value, &'static str> = HashMap::new();
@@ -93,6 +107,9 @@ pub fn run(graph: &Graph) -> Result<Fusion, String> {
     }
     for s in &graph.states {
         kept.insert(s.next, "it is a state's next value");
+    }
+    for v in &fusion.read {
+        kept.entry(*v).or_insert("sizes are read from it");
     }
     // The kernel that an inlined value ends in, and whether a reduction reads it there.
     let mut ends_in: HashMap<Value, (Value, bool)> = HashMap::new();
@@ -111,10 +128,9 @@ pub fn run(graph: &Graph) -> Result<Fusion, String> {
             // A view has its operand's elements in row-major order.
             let view = graph.nodes[*node].op.view.then(|| graph.nodes[*node].inputs[0]).flatten();
             let row_major = |v: Value| fusion.orders.of(v).is_none();
-            let view = view.filter(|of| row_major(*of) && row_major(*v));
+            let view = view.filter(|of| row_major(*of) && row_major(*v) && !kept.contains_key(v));
             let fate = match (decision, view) {
-                (Err("it is an output" | "it is a state's next value"), _) | (Err(_), None) => {
-                    let why = decision.err().unwrap_or_default();
+                (Err(why), None) => {
                     ends_in.insert(*v, (*v, false));
                     fusion.sums.insert(*v, own.contracts);
                     fusion.group_sizes.insert(*v, 1);

@@ -70,7 +70,10 @@ impl Bounds {
 
     /// What is known of a symbol; those never recorded are dimensions.
     pub fn of(&self, symbol: Symbol) -> Range {
-        self.0.get(&symbol).copied().unwrap_or(Range { lo: Some(1), hi: None })
+        self.0.get(&symbol).copied().unwrap_or_else(|| match symbol.range() {
+            Range { lo: Some(_), hi } => Range { lo: Some(1), hi },
+            any => any,
+        })
     }
 
     /// Simplifies under these bounds.
@@ -80,7 +83,7 @@ impl Bounds {
 
     /// Whether a loop of that extent runs at all, even where a dimension is 0.
     pub fn runs(&self, extent: &Expr) -> bool {
-        let of = |s: Symbol| self.0.get(&s).copied().unwrap_or(Range::NON_NEGATIVE);
+        let of = |s: Symbol| self.0.get(&s).copied().unwrap_or_else(|| s.range());
         extent.bounds(&of).lo.is_some_and(|lo| lo >= 1)
     }
 
@@ -447,7 +450,7 @@ pub fn step_along(e: &Expr, s: Symbol) -> Option<Expr> {
     }
     let (panel, lane) = (Symbol::new("panel"), Symbol::new("lane"));
     let at = Expr::from(panel) * PANEL + Expr::from(lane);
-    let within = |x: Symbol| if x == lane { Range::new(0, PANEL - 1) } else { Range::NON_NEGATIVE };
+    let within = |x: Symbol| if x == lane { Range::new(0, PANEL - 1) } else { x.range() };
     let e = e.substitute(&|x| (x == s).then(|| at.clone())).simplify(&within);
     e.linear_in(lane).map(|(step, _)| step)
 }

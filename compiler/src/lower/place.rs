@@ -7,9 +7,10 @@
 
 use super::group::{Layout, Layouts};
 use super::pack;
+use super::sizes::follows;
 use crate::graph::fuse::{Fate, Fusion, assembled_parts};
-use burin_ir::Expr;
 use burin_ir::graph::{Def, Graph, Value};
+use burin_ir::{Expr, TensorType};
 use std::collections::{HashMap, HashSet};
 
 /// A piece of memory, in [`Places::roots`].
@@ -100,8 +101,13 @@ impl Places {
             direct_outputs: HashSet::new(),
         };
         let viewed = viewed_values(graph, fusion);
-        let pinned: HashSet<Value> =
-            graph.outputs().iter().copied().chain(graph.states.iter().map(|s| s.next)).collect();
+        let pinned: HashSet<Value> = graph
+            .outputs()
+            .iter()
+            .copied()
+            .chain(graph.states.iter().map(|s| s.next))
+            .chain(fusion.read.iter().copied())
+            .collect();
         for node in &graph.regions[graph.body].nodes {
             for v in &graph.nodes[*node].outputs {
                 places.claim_parts(graph, fusion, *v, &viewed, &pinned);
@@ -170,6 +176,12 @@ impl Places {
             return;
         }
         let Some(parts) = assembled_parts(graph, node) else { return };
+        // When a part is computed, the size of the whole may not be known.
+        let dims = graph.dims();
+        let known = |t: &TensorType| t.shape.iter().all(|d| follows(d, &dims));
+        if !graph.tensor_type(whole).is_some_and(known) {
+            return;
+        }
         let times = |v: Value| parts.iter().filter(|(p, _)| *p == v).count();
         for (v, start) in &parts {
             let own_kernel = graph.producer(*v).is_some() && matches!(fusion.fate(*v), Fate::Stored(_));

@@ -1,20 +1,21 @@
 //! From a graph in which everything is expanded to a [`Program`]: fusion, places, kernels, memory.
 
+use super::arena::Memory;
 use super::emit;
 use super::group::{self, Layout, Lowered};
 use super::nest::Nest;
 use super::place::{Places, Root, RootId};
 use super::schedule::cost::{Prediction, predict};
 use super::schedule::{Machine, Schedule, choose};
+use super::sizes;
 use crate::graph::fuse::{self, Fate, Fusion, assembled_parts, fill_value};
-use crate::memory::{self, Buffer};
 use crate::packing::{PANEL, Packing};
-use crate::program::{Place, Port, Program, Step, Weight};
+use crate::program::{Call, Check, Place, Port, Program, Read, Step, Weight};
 use burin_ir::graph::{Constant, Graph, Node, Value};
 use burin_ir::loops::{Access, Kernel, LoopKind, Stmt};
-use burin_ir::{Expr, TensorType, TermKind};
+use burin_ir::{DType, Expr, Symbol, TensorType, TermKind};
 use burin_runtime::abi::ALIGN;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 /// What lowering found out, for people.
 #[derive(Clone, Debug, Default)]
@@ -48,104 +49,200 @@ pub struct Group {
 }
 
 /// A kernel call before memory is planned.
-struct Draft {
-    lowered: Lowered,
-    writes: RootId,
-    offset: Expr,
+pub(super) struct Draft {
+    pub(super) lowered: Lowered,
+    pub(super) writes: RootId,
+    pub(super) offset: Expr,
     name: String,
     /// The stored value that this computes or fills a part of.
     result: Option<Value>,
 }
 
+/// What happens in a run, in order, before memory is planned.
+pub(super) enum Event {
+    /// A kernel runs.
+    Call(Draft),
+    /// An element of a value becomes known as a symbol.
+    Read(Value, usize, Symbol),
+    /// A size that depends on data is computed.
+    Let(Symbol, Expr),
+    /// What a node of that name wants to be zero or above.
+    Check(Expr, String),
+}
+
+impl Event {
+    /// The values that it reads.
+    pub(super) fn reads(&self) -> &[Value] {
+        match self {
+            Event::Call(d) => &d.lowered.reads,
+            Event::Read(v, ..) => std::slice::from_ref(v),
+            Event::Let(..) | Event::Check(..) => &[],
+        }
+    }
+
+    /// The root that it writes.
+    pub(super) fn writes(&self) -> Option<RootId> {
+        match self {
+            Event::Call(d) => Some(d.writes),
+            Event::Read(..) | Event::Let(..) | Event::Check(..) => None,
+        }
+    }
+}
+
 /// Lowers a graph.
 pub fn lower(graph: &Graph, machine: &Machine) -> Result<(Program, Report), String> {
+    let sizes::Named { graph, sizes } = sizes::name(graph);
+    let graph = &*graph;
     let fusion = fuse::run(graph)?;
     let mut places = Places::new(graph, &fusion)?;
     for v in graph.values.keys() {
         places.place_constant(graph, v);
     }
-    let mut drafts = Vec::new();
-    for node in &graph.regions[graph.body].nodes {
-        for v in &graph.nodes[*node].outputs {
-            if matches!(fusion.fate(*v), Fate::Stored(_)) {
-                draft(graph, &fusion, &places, *v, &mut drafts)?;
-            }
-        }
-    }
-    final_copies(graph, &fusion, &mut places, &mut drafts)?;
-    // What is empty whatever the dimensions are needs no kernel.
-    drafts.retain(|d| d.lowered.nest.axes.iter().all(|(_, n)| *n != 0));
-    refuse_unknown_sizes(graph, &drafts)?;
+    let events = events(graph, &fusion, &mut places, sizes)?;
+    check_symbols(graph, &events)?;
     let mut report = declined(graph, &fusion);
     report.orders = (fusion.orders.count(), fusion.orders.changes(graph));
     let mut kernels = Kernels::new(machine);
-    let calls: Vec<Call> = drafts.iter().map(|d| kernels.of(&d.lowered.nest, &d.name)).collect();
-    let (roots, plan) = plan_memory(&places, &drafts, &calls);
-    report.arena = (plan.typical_total, plan.typical_bound);
+    let uses: Vec<Option<Use>> = events
+        .iter()
+        .map(|e| match e {
+            Event::Call(d) => Some(kernels.of(&d.lowered.nest, &d.name)),
+            _ => None,
+        })
+        .collect();
+    let memory = Memory::plan(graph, &places, &events, &uses);
+    report.arena = (memory.plan.typical_total, memory.plan.typical_bound);
     let mut program = ports(graph);
-    program.lets = plan.lets.clone();
-    program.arena_bytes = plan.total.clone();
-    let weights = place_weights(graph, &places, &drafts, &mut program)?;
-    for (d, call) in drafts.iter().zip(&calls) {
-        let place = |root: RootId, offset: &Expr, bytes: usize| -> Result<Place, String> {
-            let offset = offset * (bytes as i64);
-            Ok(match &places.roots[root] {
-                Root::Input(i) => Place::Input(*i),
-                Root::State(i) => Place::State(*i),
-                Root::Output(i) => Place::Output(*i, offset),
-                Root::Weight(v) => Place::Weights(weights[v]),
-                Root::Arena(_) => Place::Arena(&plan.offsets[roots[&root]] + &offset),
-            })
-        };
-        let mut args = Vec::new();
-        for v in &d.lowered.reads {
-            let p = places.of(*v);
-            args.push(place(p.root, &p.offset, dtype_bytes(graph, *v))?);
+    program.lets = memory.plan.lets.clone();
+    program.arena_bytes = memory.plan.total.clone();
+    program.slots = memory.slots;
+    let weights = place_weights(graph, &places, &events, &mut program)?;
+    let place = |root: RootId, offset: &Expr, dtype: DType| -> Place {
+        let offset = offset * (dtype.bytes() as i64);
+        match (&places.roots[root], memory.slot_of.get(&root)) {
+            (_, Some((slot, _))) => Place::Slot(*slot, offset),
+            (Root::Input(i), _) => Place::Input(*i),
+            (Root::State(i), _) => Place::State(*i),
+            (Root::Output(i), _) => Place::Output(*i, offset),
+            (Root::Weight(v), _) => Place::Weights(weights[v]),
+            (Root::Arena(_), _) => Place::Arena(&memory.plan.offsets[memory.buffers[&root]] + &offset),
         }
-        let nest = &d.lowered.nest;
-        let written = nest.buffers.last().map_or(1, |b| b.dtype.bytes());
-        args.push(place(d.writes, &d.offset, written)?);
-        let kernel = &kernels.made[call.kernel];
-        report.groups.push(Group {
-            kernel: kernel.name.clone(),
-            schedule: kernels.schedules[call.kernel].to_string(),
-            prediction: kernels.predictions[call.kernel],
-            nodes: d.lowered.nodes.clone(),
-            result: d.result,
-            part_of: d.result.and_then(|v| places.part_of(v)),
-        });
-        program.nodes.push(d.name.clone());
-        program.steps.push(Step {
-            kernel: call.kernel,
-            args,
-            dims: kernel.dims.iter().map(|s| (*s).into()).collect(),
-            tasks: tasks(kernel),
-            node: program.nodes.len() - 1,
-            flops: nest.flops(),
-            bytes: nest.buffers.iter().fold(Expr::ZERO, |s, b| s + &b.len * (b.dtype.bytes() as i64)),
-        });
+    };
+    let mut steps = Vec::new();
+    for (at, (event, kernel_use)) in events.iter().zip(&uses).enumerate() {
+        steps.extend(memory.allocs(at).map(|(slot, bytes)| Step::Alloc(slot, bytes.clone())));
+        match event {
+            Event::Let(symbol, e) => steps.push(Step::Let(*symbol, e.clone())),
+            Event::Read(v, element, symbol) => {
+                let (p, dtype) = (places.of(*v), dtype_of(graph, *v));
+                let (symbol, place) = (*symbol, place(p.root, &p.offset, dtype));
+                steps.push(Step::Read(Read { symbol, place, offset: element * dtype.bytes(), dtype }));
+            }
+            Event::Check(value, name) => {
+                program.nodes.push(name.clone());
+                steps.push(Step::Check(Check { value: value.clone(), node: program.nodes.len() - 1 }));
+            }
+            Event::Call(d) => {
+                let Some(used) = kernel_use else { continue };
+                let nest = &d.lowered.nest;
+                let from = d.lowered.reads.iter().map(|v| (places.of(*v), dtype_of(graph, *v)));
+                let mut args: Vec<Place> = from.map(|(p, dtype)| place(p.root, &p.offset, dtype)).collect();
+                let written = nest.buffers.last().map_or(DType::U8, |b| b.dtype);
+                args.push(place(d.writes, &d.offset, written));
+                report.groups.push(kernels.group(used.kernel, d, &places));
+                program.nodes.push(d.name.clone());
+                let kernel = &kernels.made[used.kernel];
+                program.calls.push(Call {
+                    kernel: used.kernel,
+                    args,
+                    dims: kernel.dims.iter().map(|s| (*s).into()).collect(),
+                    tasks: tasks(kernel),
+                    node: program.nodes.len() - 1,
+                    flops: nest.flops(),
+                    bytes: nest.buffers.iter().fold(Expr::ZERO, |s, b| s + &b.len * (b.dtype.bytes() as i64)),
+                });
+                steps.push(Step::Call(program.calls.len() - 1));
+            }
+        }
     }
+    program.blocks = vec![steps];
     program.kernels = kernels.made;
     Ok((program, report))
 }
 
-/// Sizes must follow from the inputs' dimensions.
-fn refuse_unknown_sizes(graph: &Graph, drafts: &[Draft]) -> Result<(), String> {
-    let dims = graph.dims();
-    for d in drafts {
-        if let Some(s) = d.lowered.nest.dims().into_iter().find(|s| !dims.contains(s)) {
-            return Err(format!(
-                "{} cannot be compiled: the size {s} depends on data and not on the inputs' dimensions \
-                 alone; the interpreter runs it",
-                d.name
-            ));
+/// What a run of the graph does, node by node.
+fn events(
+    graph: &Graph,
+    fusion: &Fusion,
+    places: &mut Places,
+    mut sizes: Vec<(Symbol, Expr)>,
+) -> Result<Vec<Event>, String> {
+    let mut known: HashSet<Symbol> = graph.dims().into_iter().collect();
+    let mut events = Vec::new();
+    let mut drafts = Vec::new();
+    // What is empty whatever the dimensions are needs no kernel.
+    let flush = |drafts: &mut Vec<Draft>, events: &mut Vec<Event>| {
+        let some = |d: &Draft| d.lowered.nest.axes.iter().all(|(_, n)| *n != 0);
+        events.extend(drafts.drain(..).filter(some).map(Event::Call));
+    };
+    for node in &graph.regions[graph.body].nodes {
+        let data = &graph.nodes[*node];
+        if data.op.name == "Read"
+            && let Some(v) = data.inputs[0].filter(|v| fusion.read.contains(v))
+        {
+            let named = data.attrs.strs("symbols").unwrap_or_default().iter().map(|s| Symbol::new(s));
+            for (i, symbol) in named.enumerate() {
+                known.insert(symbol);
+                events.push(Event::Read(v, i, symbol));
+            }
+            let ready = |e: &Expr| e.symbols().iter().all(|s| known.contains(s));
+            let (now, later) = sizes.into_iter().partition(|(_, e)| ready(e));
+            sizes = later;
+            events.extend(now.into_iter().map(|(s, e): (Symbol, Expr)| Event::Let(s, e)));
+        }
+        if let Some(checks) = data.op.checks {
+            let wanted =
+                fuse::with_cx(graph, *node, checks).map_err(|e| format!("{}: {e}", graph.describe(*node)))?;
+            let open = wanted.into_iter().filter(|e| e.bounds(&Symbol::range).lo.is_none_or(|lo| lo < 0));
+            events.extend(open.map(|e| Event::Check(e, graph.describe(*node))));
+        }
+        for v in &data.outputs {
+            if matches!(fusion.fate(*v), Fate::Stored(_)) {
+                draft(graph, fusion, places, *v, &mut drafts)?;
+            }
+        }
+        flush(&mut drafts, &mut events);
+    }
+    final_copies(graph, fusion, places, &mut drafts)?;
+    flush(&mut drafts, &mut events);
+    Ok(events)
+}
+
+/// Every size must follow from the inputs' dimensions, or from what was read before.
+fn check_symbols(graph: &Graph, events: &[Event]) -> Result<(), String> {
+    let mut known: HashSet<Symbol> = graph.dims().into_iter().collect();
+    for e in events {
+        match e {
+            Event::Read(_, _, s) | Event::Let(s, _) => {
+                known.insert(*s);
+            }
+            Event::Check(..) => {}
+            Event::Call(d) => {
+                if let Some(s) = d.lowered.nest.dims().into_iter().find(|s| !known.contains(s)) {
+                    return Err(format!(
+                        "{} cannot be compiled: the size {s} depends on data in a way that has no compiled \
+                         form yet; the interpreter runs it",
+                        d.name
+                    ));
+                }
+            }
         }
     }
     Ok(())
 }
 
-fn dtype_bytes(graph: &Graph, v: Value) -> usize {
-    graph.tensor_type(v).map_or(1, |t| t.dtype.bytes())
+fn dtype_of(graph: &Graph, v: Value) -> DType {
+    graph.tensor_type(v).map_or(DType::U8, |t| t.dtype)
 }
 
 /// The number of tasks of a kernel: the extent of its parallel loop.
@@ -273,11 +370,11 @@ fn declined(graph: &Graph, fusion: &Fusion) -> Report {
     report
 }
 
-/// A kernel and what its step must know of it.
-struct Call {
+/// A kernel and what a call of it must know.
+pub(super) struct Use {
     kernel: usize,
     /// Reading buffers whose memory the written one may take over.
-    in_place: Vec<usize>,
+    pub(super) in_place: Vec<usize>,
 }
 
 /// Distinct kernels: equal nests share one.
@@ -295,7 +392,7 @@ impl<'a> Kernels<'a> {
         Kernels { machine, made, schedules, predictions, by_nest: HashMap::new() }
     }
 
-    fn of(&mut self, nest: &Nest, name: &str) -> Call {
+    fn of(&mut self, nest: &Nest, name: &str) -> Use {
         let key = format!("{:?} {:?} {:?}", nest.axes, nest.buffers, nest.stores);
         let kernel = match self.by_nest.get(&key) {
             Some(k) => *k,
@@ -313,7 +410,19 @@ impl<'a> Kernels<'a> {
         };
         let schedule = &self.schedules[kernel];
         let in_place = if schedule.overlap { Vec::new() } else { in_place(nest) };
-        Call { kernel, in_place }
+        Use { kernel, in_place }
+    }
+
+    /// What people are told of a call.
+    fn group(&self, kernel: usize, d: &Draft, places: &Places) -> Group {
+        Group {
+            kernel: self.made[kernel].name.clone(),
+            schedule: self.schedules[kernel].to_string(),
+            prediction: self.predictions[kernel],
+            nodes: d.lowered.nodes.clone(),
+            result: d.result,
+            part_of: d.result.and_then(|v| places.part_of(v)),
+        }
     }
 }
 
@@ -332,57 +441,6 @@ fn in_place(nest: &Nest) -> Vec<usize> {
         }
     });
     (0..fits.len()).filter(|i| fits[*i]).collect()
-}
-
-/// Lifetimes of the roots in the arena; a root that may take over another's memory becomes the
-/// same buffer. Gives each arena root's number in the plan.
-fn plan_memory(places: &Places, drafts: &[Draft], calls: &[Call]) -> (HashMap<RootId, usize>, memory::Plan) {
-    let mut lives: HashMap<RootId, (usize, usize)> = HashMap::new();
-    let mut order = Vec::new();
-    for (step, d) in drafts.iter().enumerate() {
-        let touched = d.lowered.reads.iter().map(|v| places.of(*v).root).chain([d.writes]);
-        for root in touched.filter(|r| matches!(places.roots[*r], Root::Arena(_))) {
-            lives.entry(root).and_modify(|l| l.1 = step).or_insert_with(|| {
-                order.push(root);
-                (step, step)
-            });
-        }
-    }
-    let size = |r: RootId| match &places.roots[r] {
-        Root::Arena(bytes) => bytes.clone(),
-        _ => Expr::ZERO,
-    };
-    let mut joined: HashMap<RootId, RootId> = HashMap::new();
-    for (step, (d, call)) in drafts.iter().zip(calls).enumerate() {
-        let starts = lives.get(&d.writes).is_some_and(|l| l.0 == step);
-        if !starts || d.offset != 0 {
-            continue;
-        }
-        for b in &call.in_place {
-            let read = places.of(d.lowered.reads[*b]);
-            let source = *joined.get(&read.root).unwrap_or(&read.root);
-            let ends = lives.get(&source).is_some_and(|l| l.1 == step);
-            if ends && read.offset == 0 && size(source) == size(d.writes) && source != d.writes {
-                joined.insert(d.writes, source);
-                let last = lives[&d.writes].1;
-                lives.entry(source).and_modify(|l| l.1 = last);
-                break;
-            }
-        }
-    }
-    let mut numbers = HashMap::new();
-    let mut buffers = Vec::new();
-    for root in order {
-        if let Some(source) = joined.get(&root) {
-            let n = numbers[source];
-            numbers.insert(root, n);
-            continue;
-        }
-        let (first, last) = lives[&root];
-        numbers.insert(root, buffers.len());
-        buffers.push(Buffer { bytes: size(root), first, last });
-    }
-    (numbers, memory::plan(&buffers))
 }
 
 /// The program's outside: dimensions, inputs, outputs, states.
@@ -409,7 +467,7 @@ fn ports(graph: &Graph) -> Program {
 fn place_weights(
     graph: &Graph,
     places: &Places,
-    drafts: &[Draft],
+    events: &[Event],
     program: &mut Program,
 ) -> Result<HashMap<Value, u64>, String> {
     let mut out = HashMap::new();
@@ -420,7 +478,7 @@ fn place_weights(
         program.weights.push(weight);
         offset
     };
-    for v in drafts.iter().flat_map(|d| &d.lowered.reads) {
+    for v in events.iter().flat_map(Event::reads) {
         if let Root::Weight(w) = places.roots[places.of(*v).root]
             && !out.contains_key(&w)
         {

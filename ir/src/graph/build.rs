@@ -9,6 +9,8 @@ use crate::tensor::Tensor;
 use crate::types::{TensorType, Type};
 use std::cell::Cell;
 
+/// Operands of more elements than this get no names for their contents.
+const MAX_NAMED: i64 = 64;
 /// How many symbols a composite's builder may make for itself, besides those of its nodes.
 const BODY_SYMBOLS: u32 = 8;
 
@@ -60,6 +62,7 @@ impl<'a> Builder<'a> {
             inputs.pop();
         }
         check_schema(op, &inputs, outputs, regions.len())?;
+        self.name_contents(op, &mut inputs)?;
         let attrs = attr::complete(op.attrs, attrs).map_err(|e| format!("{}: {e}", op.name))?;
         let args = operands(self.graph, &inputs);
         let infos = self.with_cx(op, &attrs, &args, outputs, &regions, |_, cx| super::infer::infer(cx))?;
@@ -76,6 +79,24 @@ impl<'a> Builder<'a> {
         self.graph.nodes.push(data);
         self.graph.regions[self.region].nodes.push(node);
         Ok(node)
+    }
+
+    /// Puts a `Read` before operands whose contents the row wants to know, where they depend on data
+    /// and are few integers of a known number.
+    fn name_contents(&mut self, op: &'static OpRow, inputs: &mut [Option<Value>]) -> Result<(), String> {
+        for (port, input) in op.inputs.iter().zip(inputs).filter(|(p, _)| p.known) {
+            let Some(v) = *input else { continue };
+            let data = &self.graph.values[v];
+            let count = data.ty.tensor().and_then(|t| t.dtype.is_int().then(|| t.elements().as_const())?);
+            let few = count.filter(|n| data.known.is_none() && (1..=MAX_NAMED).contains(n));
+            let Some(n) = few.map(|n| n as u32) else { continue };
+            let first = self.graph.fresh_symbols;
+            self.graph.fresh_symbols += n;
+            let names = (first..first + n).map(|i| format!("{}{i}", Symbol::DATA)).collect();
+            let read = self.op("Read", &[v], vec![("symbols", Attr::Strs(names))]);
+            *input = Some(read.map_err(|e| format!("{} ({}): {e}", op.name, port.name))?);
+        }
+        Ok(())
     }
 
     /// Builds the body of a node of a composite op on other operands; `None` where the op is no

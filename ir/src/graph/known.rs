@@ -2,7 +2,7 @@
 //! instead of numbers.
 //!
 //! This is what keeps a model dynamic that computes its own shapes. It is conservative: symbols are
-//! known to be zero or above, and where that does not decide a comparison, a branch or a rounding,
+//! known to be zero or above (but for integers read from data, [`Symbol::range`]), and where that does not decide a comparison, a branch or a rounding,
 //! the contents stay unknown. 32-bit and 64-bit integers are taken not to overflow, as sizes do not.
 
 use crate::dtype::DType;
@@ -216,7 +216,7 @@ impl Machine<'_> {
 }
 
 fn bounds(e: &Expr) -> Range {
-    e.bounds(&|_| Range::NON_NEGATIVE)
+    e.bounds(&Symbol::range)
 }
 
 fn at_least(e: &Expr, n: i64) -> bool {
@@ -272,8 +272,8 @@ fn operate(op: ScalarOp, types: &[DType], args: &[Expr]) -> Option<Expr> {
         Sub => a - &args[1],
         Mul => a * &args[1],
         MulAdd => a * &args[1] + &args[2],
-        Min => a.minimum(&args[1]).simplify(&|_| Range::NON_NEGATIVE),
-        Max => a.maximum(&args[1]).simplify(&|_| Range::NON_NEGATIVE),
+        Min => a.minimum(&args[1]).simplify(&Symbol::range),
+        Max => a.maximum(&args[1]).simplify(&Symbol::range),
         Div => truncated_quotient(a, &args[1])?,
         // By a divisor that may be zero, the scalar operation gives zero and the expression `a`.
         Mod if at_least(&args[1], 1) => a - &(&args[1] * &floor_div(a, &args[1])),
@@ -292,7 +292,7 @@ fn constant(op: ScalarOp, types: &[DType], ints: &[i64]) -> Option<Expr> {
 }
 
 fn floor_div(a: &Expr, b: &Expr) -> Expr {
-    a.floor_div_within(b, &|_| Range::NON_NEGATIVE)
+    a.floor_div_within(b, &Symbol::range)
 }
 
 /// A quotient that truncates is one that rounds down where it is exact or neither is negative.

@@ -29,7 +29,7 @@ pub fn parse_with(text: &str, files: Files<'_>) -> Parsed<Graph> {
     let mut graph = Graph::new("");
     // Inference must not make a symbol that the text uses for something else.
     let taken = tokens.tokens().filter_map(|t| match t {
-        Token::Ident(s) => s.strip_prefix('?')?.parse::<u32>().ok(),
+        Token::Ident(s) | Token::Str(s) => s.strip_prefix(['?', Symbol::DATA])?.parse::<u32>().ok(),
         _ => None,
     });
     graph.fresh_symbols = taken.max().map_or(0, |n| n.saturating_add(1).min(u32::MAX / 2));

@@ -93,7 +93,7 @@ pub struct BufferDecl {
 pub struct Kernel {
     /// The name in the text form, without `@`.
     pub name: String,
-    /// Integers that every call gives, in order; none is negative.
+    /// Integers that every call gives, in order, within their [`Symbol::range`].
     pub dims: Vec<Symbol>,
     /// The buffers, in the order of the arguments.
     pub buffers: PrimaryMap<Buf, BufferDecl>,

@@ -77,7 +77,7 @@ pub const ROWS: &[OpRow] = &[
         ..OpRow::new(
             "OneHot",
             Some(("", 28)),
-            &[one("indices"), one("depth"), one("values")],
+            &[one("indices"), one("depth").known(), one("values")],
             one_hot_infer,
             Meaning::Movement(one_hot_element),
         )
@@ -117,7 +117,7 @@ pub const ROWS: &[OpRow] = &[
         ..OpRow::new(
             "TopK",
             Some(("", 24)),
-            &[one("X"), one("K")],
+            &[one("X"), one("K").known()],
             top_k_infer,
             Meaning::Primitive(Lower::Interpreted),
         )

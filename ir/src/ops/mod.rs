@@ -92,6 +92,9 @@ pub struct OpRow {
     /// Whether the result holds the first operand's elements in the same row-major order, under
     /// another shape: compiled code then needs no copy. Only for [`Meaning::Movement`].
     pub view: bool,
+    /// What must be zero or above, where that depends on data: compiled code refuses a call in which
+    /// one is not.
+    pub checks: Option<ChecksFn>,
     /// What it does besides computing its results.
     pub effect: Effect,
     /// How many regions a node has.
@@ -110,6 +113,16 @@ pub struct Port {
     pub name: &'static str,
     /// Whether it may be absent, or repeats.
     pub arity: Arity,
+    /// Whether its contents bear on types, or on where elements lie: where they depend on data, they
+    /// are given names ([`shape`]'s `Read`).
+    pub known: bool,
+}
+
+impl Port {
+    /// The input as one whose contents bear on types, or on where elements lie.
+    pub const fn known(self) -> Port {
+        Port { known: true, ..self }
+    }
 }
 
 /// How often an input stands.
@@ -125,17 +138,17 @@ pub enum Arity {
 
 /// An input that must be there.
 pub const fn one(name: &'static str) -> Port {
-    Port { name, arity: Arity::One }
+    Port { name, arity: Arity::One, known: false }
 }
 
 /// An input that may be absent.
 pub const fn opt(name: &'static str) -> Port {
-    Port { name, arity: Arity::Optional }
+    Port { name, arity: Arity::Optional, known: false }
 }
 
 /// An input that repeats.
 pub const fn many(name: &'static str) -> Port {
-    Port { name, arity: Arity::Many }
+    Port { name, arity: Arity::Many, known: false }
 }
 
 /// Operands with contents, as `eval` sees them.
@@ -175,6 +188,8 @@ pub type EvalFn = fn(&EvalCx<'_>) -> Result<Vec<Tensor>, String>;
 pub type ElementFn = fn(&Cx<'_>, usize) -> Result<Element, String>;
 /// Builds a sub-graph; `None` declines, and then the row must say more.
 pub type BuildFn = fn(&Cx<'_>, &mut Builder<'_>, &[Option<Value>]) -> Result<Option<Vec<Value>>, String>;
+/// What must be zero or above.
+pub type ChecksFn = fn(&Cx<'_>) -> Result<Vec<Expr>, String>;
 /// Builds a derivative.
 pub type GradFn = fn(
     &Cx<'_>,
@@ -255,6 +270,7 @@ impl OpRow {
             eval: None,
             grad: None,
             view: false,
+            checks: None,
             effect: Effect::Pure,
             regions: 0,
             tolerance: Tolerance::Exact,

@@ -4,12 +4,12 @@
 
 use super::contract::shared;
 use super::rules::{self, ANY, indices};
-use super::shape::target;
+use super::shape::{size, target};
 use super::{Meaning, OpRow, many, one, opt};
 use crate::attr::{AttrKind, AttrSpec, Default};
 use crate::dtype::DType;
 use crate::element::{Element, Term, reduction};
-use crate::expr::{Expr, Range};
+use crate::expr::Expr;
 use crate::graph::infer::{Cx, Info};
 use crate::scalar::{Scalar, ScalarOp};
 use crate::symbol::Symbol;
@@ -34,7 +34,7 @@ pub const ROWS: &[OpRow] = &[
         ..OpRow::new(
             "Expand",
             Some(("", 13)),
-            &[one("input"), one("shape")],
+            &[one("input"), one("shape").known()],
             expand_infer,
             Meaning::Movement(expand_element),
         )
@@ -80,7 +80,7 @@ pub const ROWS: &[OpRow] = &[
         ..OpRow::new(
             "Split",
             Some(("", 18)),
-            &[one("input"), opt("split")],
+            &[one("input"), opt("split").known()],
             split_infer,
             Meaning::Movement(split_element),
         )
@@ -95,7 +95,13 @@ pub const ROWS: &[OpRow] = &[
         ..OpRow::new(
             "Slice",
             Some(("", 13)),
-            &[one("data"), one("starts"), one("ends"), opt("axes"), opt("steps")],
+            &[
+                one("data"),
+                one("starts").known(),
+                one("ends").known(),
+                opt("axes").known(),
+                opt("steps").known(),
+            ],
             slice_infer,
             Meaning::Movement(slice_element),
         )
@@ -109,7 +115,7 @@ pub const ROWS: &[OpRow] = &[
         ..OpRow::new(
             "Tile",
             Some(("", 13)),
-            &[one("input"), one("repeats")],
+            &[one("input"), one("repeats").known()],
             tile_infer,
             Meaning::Movement(tile_element),
         )
@@ -126,7 +132,7 @@ pub const ROWS: &[OpRow] = &[
         ..OpRow::new(
             "Pad",
             Some(("", 25)),
-            &[one("data"), one("pads"), opt("constant_value"), opt("axes")],
+            &[one("data"), one("pads").known(), opt("constant_value"), opt("axes").known()],
             pad_infer,
             Meaning::Movement(pad_element),
         )
@@ -198,10 +204,6 @@ fn shaped(cx: &Cx<'_>, shape: Vec<Expr>) -> Result<Vec<Info>, String> {
 /// The first operand's element at an index, as the element at `axes`.
 fn moved(cx: &Cx<'_>, axes: Vec<Symbol>, index: Vec<Expr>) -> Result<Element, String> {
     Ok(Element { axes, body: Term::load(cx.dtype(0)?, 0, index) })
-}
-
-fn dimensions(_: Symbol) -> Range {
-    Range::NON_NEGATIVE
 }
 
 fn expand_infer(cx: &Cx<'_>) -> Result<Vec<Info>, String> {
@@ -350,7 +352,7 @@ fn bound(v: &Expr, dim: &Expr, lo: Expr, hi: Expr) -> Expr {
         Some(v) if v < 0 => dim + &v.into(),
         Some(_) => v.clone(),
         None => {
-            let range = v.bounds(&dimensions);
+            let range = v.bounds(&Symbol::range);
             match (range.lo, range.hi) {
                 (Some(lo), _) if lo >= 0 => v.clone(),
                 (_, Some(hi)) if hi < 0 => v + dim,
@@ -359,7 +361,7 @@ fn bound(v: &Expr, dim: &Expr, lo: Expr, hi: Expr) -> Expr {
             }
         }
     };
-    v.minimum(&hi).maximum(&lo).simplify(&dimensions)
+    v.minimum(&hi).maximum(&lo).simplify(&Symbol::range)
 }
 
 /// What Slice does to each dimension; `None` for those that stay. Where the bounds depend on data,
@@ -403,7 +405,7 @@ fn cuts(cx: &Cx<'_>) -> Result<Vec<Option<Cut>>, String> {
             let (start, end) = (at(&starts[i], 0), at(&ends[i], -1));
             Cut { size: (&start - end).ceil_div(&step.checked_neg().unwrap_or(i64::MAX).into()), start, step }
         };
-        let size = cut.size.maximum(&Expr::ZERO).simplify(&dimensions);
+        let size = cut.size.maximum(&Expr::ZERO).simplify(&Symbol::range);
         out[axis] = Some(Cut { size, ..cut });
     }
     Ok(out)
@@ -473,7 +475,7 @@ fn pads(cx: &Cx<'_>) -> Result<Vec<(Expr, Expr)>, String> {
 }
 
 fn pad_infer(cx: &Cx<'_>) -> Result<Vec<Info>, String> {
-    let shape: Vec<Expr> = cx.shape(0)?.iter().zip(pads(cx)?).map(|(d, (b, a))| b + d + a).collect();
+    let shape: Vec<Expr> = cx.shape(0)?.iter().zip(pads(cx)?).map(|(d, (b, a))| size(&(b + d + a))).collect();
     if let Some(d) = shape.iter().find(|d| d.as_const().is_some_and(|d| d < 0)) {
         return Err(format!("padding leaves a dimension of {d} elements"));
     }
@@ -512,7 +514,7 @@ fn pad_element(cx: &Cx<'_>, _: usize) -> Result<Element, String> {
     let (axes, mut index) = indices(shape.len());
     let mut inside = Vec::new();
     for ((i, dim), (before, after)) in index.iter_mut().zip(shape).zip(pads(cx)?) {
-        let grows = |pad: &Expr| pad.bounds(&dimensions).hi.is_none_or(|hi| hi > 0);
+        let grows = |pad: &Expr| pad.bounds(&Symbol::range).hi.is_none_or(|hi| hi > 0);
         let at = &*i - &before;
         *i = match cx.attrs.str("mode") {
             _ if !grows(&before) && !grows(&after) => at,

@@ -19,7 +19,7 @@ use crate::scalar::{Scalar, ScalarOp as S, apply_wide};
 use crate::tensor::{self, Tensor};
 use crate::types::TensorType;
 
-const INPUTS: &[Port] = &[one("data"), opt("axes")];
+const INPUTS: &[Port] = &[one("data"), opt("axes").known()];
 const fn int(name: &'static str, default: i64) -> AttrSpec {
     AttrSpec::new(name, AttrKind::Int, Default::Int(default))
 }
@@ -97,7 +97,7 @@ macro_rules! running {
             ..OpRow::new(
                 $name,
                 Some(("", $since)),
-                &[one("x"), one("axis")],
+                &[one("x"), one("axis").known()],
                 running_type,
                 Meaning::Primitive(Lower::Element(|cx, _| running_element(cx, ReduceOp::$op))),
             )

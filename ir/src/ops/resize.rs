@@ -364,7 +364,7 @@ impl Interpolation<'_> {
 
     fn clamped(&self, i: &Expr, a: &Axis) -> Expr {
         let range =
-            |s: Symbol| self.ranges.iter().find(|(n, _)| *n == s).map_or(Range::NON_NEGATIVE, |(_, r)| *r);
+            |s: Symbol| self.ranges.iter().find(|(n, _)| *n == s).map_or_else(|| s.range(), |(_, r)| *r);
         i.minimum(&(&a.input - 1)).maximum(&Expr::ZERO).simplify(&range)
     }
 

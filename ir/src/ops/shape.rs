@@ -19,6 +19,7 @@ pub const ROWS: &[OpRow] = &[
     OpRow {
         attrs: &[AttrSpec::new("allowzero", AttrKind::Int, Default::Int(0))],
         view: true,
+        checks: Some(reshape_checks),
         samples: &[
             "Reshape(f32[2,3,4], i64[2] = [6, 4])",
             "Reshape(i32[2,3,4], i64[3] = [0, -1, 2])",
@@ -28,10 +29,19 @@ pub const ROWS: &[OpRow] = &[
         ..OpRow::new(
             "Reshape",
             Some(("", 25)),
-            &[one("data"), one("shape")],
+            &[one("data"), one("shape").known()],
             reshape_infer,
             Meaning::Movement(view_element),
         )
+    },
+    OpRow {
+        attrs: &[AttrSpec::new("symbols", AttrKind::Strs, Default::Required)],
+        view: true,
+        samples: &[
+            "Read(i64[2] = [3, -1]) {symbols = [\"~0\", \"~1\"]}",
+            "Read(i32[] = 7) {symbols = [\"~2\"]}",
+        ],
+        ..OpRow::new("Read", None, &[one("data")], read_infer, Meaning::Movement(view_element))
     },
     OpRow {
         attrs: &[AttrSpec::new("axis", AttrKind::Int, Default::Int(1))],
@@ -51,7 +61,7 @@ pub const ROWS: &[OpRow] = &[
         ..OpRow::new(
             "Squeeze",
             Some(("", 25)),
-            &[one("data"), opt("axes")],
+            &[one("data"), opt("axes").known()],
             squeeze_infer,
             Meaning::Movement(view_element),
         )
@@ -62,7 +72,7 @@ pub const ROWS: &[OpRow] = &[
         ..OpRow::new(
             "Unsqueeze",
             Some(("", 25)),
-            &[one("data"), one("axes")],
+            &[one("data"), one("axes").known()],
             unsqueeze_infer,
             Meaning::Movement(view_element),
         )
@@ -95,7 +105,7 @@ pub const ROWS: &[OpRow] = &[
         ..OpRow::new(
             "ConstantOfShape",
             Some(("", 25)),
-            &[one("input")],
+            &[one("input").known()],
             constant_of_shape_infer,
             Meaning::Movement(constant_of_shape_element),
         )
@@ -112,7 +122,7 @@ pub const ROWS: &[OpRow] = &[
         ..OpRow::new(
             "Range",
             Some(("", 27)),
-            &[one("start"), one("limit"), one("delta")],
+            &[one("start").known(), one("limit").known(), one("delta").known()],
             range_infer,
             Meaning::Primitive(Lower::Element(range_element)),
         )
@@ -133,12 +143,37 @@ pub const ROWS: &[OpRow] = &[
     },
 ];
 
-/// The contents of a one-dimensional operand that says a shape: as far as they are known, and else
-/// a fresh symbol for each element.
+/// The operand itself, whose contents have names from here on: what depends on them can be said as
+/// expressions. Where they are known, they need none.
+fn read_infer(cx: &Cx<'_>) -> Result<Vec<Info>, String> {
+    let ty = cx.ty(0)?;
+    rules::expect("input 0", ty.dtype, rules::INT | rules::BOOL)?;
+    let names = cx.attrs.strs("symbols").unwrap_or_default();
+    if ty.elements() != names.len() as i64 {
+        return Err(format!("found {} symbols for {ty}, expected one for each element", names.len()));
+    }
+    let known = match cx.known(0) {
+        Some(known) => known.to_vec(),
+        None => names.iter().map(|n| Symbol::new(n).into()).collect(),
+    };
+    Ok(vec![Info { ty: ty.clone().into(), known: Some(known.into()) }])
+}
+
+/// A number as a size: itself, but that what is read from data is none below zero. A negative
+/// constant stays, for whoever refuses it.
+pub(super) fn size(e: &Expr) -> Expr {
+    match e.as_const() {
+        Some(_) => e.clone(),
+        None => e.maximum(&Expr::ZERO).simplify(&Symbol::range),
+    }
+}
+
+/// The contents of a one-dimensional operand that says sizes: as far as they are known, and else a
+/// fresh symbol for each element.
 pub(super) fn target(cx: &Cx<'_>, i: usize, what: &str) -> Result<Vec<Expr>, String> {
     rules::expect(&format!("input {i} ({what})"), cx.dtype(i)?, rules::INT)?;
     if let Some(known) = cx.known(i) {
-        return Ok(known.to_vec());
+        return Ok(known.iter().map(size).collect());
     }
     match cx.shape(i)? {
         [n] => match n.as_const() {
@@ -171,6 +206,9 @@ fn exact_div(dims: &[Expr], by: &[Expr]) -> Result<Expr, String> {
 
 fn reshape_infer(cx: &Cx<'_>) -> Result<Vec<Info>, String> {
     let data = cx.ty(0)?;
+    if let Some(shape) = named_shape(cx, &data.shape)? {
+        return Ok(vec![TensorType::new(data.dtype, shape).into()]);
+    }
     let given = target(cx, 1, "shape")?;
     let mut shape = Vec::new();
     let mut inferred = None;
@@ -203,6 +241,34 @@ fn reshape_infer(cx: &Cx<'_>) -> Result<Vec<Info>, String> {
         return Err(clash(format!("the numbers of elements differ ({from} and {to})")));
     }
     Ok(vec![TensorType::new(data.dtype, shape).into()])
+}
+
+/// The result's shape where an element of the target is read from data, so that any of them may turn
+/// out to be 0 (the operand's dimension) or -1 (what is left).
+fn named_shape(cx: &Cx<'_>, from: &[Expr]) -> Result<Option<Vec<Expr>>, String> {
+    let Some(given) = cx.known(1) else { return Ok(None) };
+    if given.iter().all(|e| e.bounds(&Symbol::range).lo.is_some()) {
+        return Ok(None);
+    }
+    let copied = |(i, e): (usize, &Expr)| match from.get(i) {
+        Some(d) if !cx.attrs.flag("allowzero") => e + &(e.is_zero() * d),
+        _ => e.clone(),
+    };
+    let given: Vec<Expr> = given.iter().enumerate().map(copied).collect();
+    // One that is -1 counts once.
+    let count = |e: &Expr| e.maximum(&-e).simplify(&Symbol::range);
+    let others: Vec<Expr> = given.iter().map(count).collect();
+    let left = Expr::product(from).floor_div_within(&Expr::product(&others), &Symbol::range);
+    Ok(Some(given.iter().map(|e| size(&(e - &(e.minimum(&Expr::ZERO) * (&left + 1))))).collect()))
+}
+
+/// A shape read from data must have as many elements as the operand.
+fn reshape_checks(cx: &Cx<'_>) -> Result<Vec<Expr>, String> {
+    let data = cx.ty(0)?;
+    let infos = reshape_infer(cx)?;
+    let to = infos[0].ty.tensor().ok_or("the result is no tensor")?;
+    let more = to.elements() - data.elements();
+    Ok(vec![-&more, more])
 }
 
 fn flatten_infer(cx: &Cx<'_>) -> Result<Vec<Info>, String> {
@@ -264,7 +330,7 @@ fn view_element(cx: &Cx<'_>, _: usize) -> Result<Element, String> {
 pub(super) fn view_index(from: &[Expr], to: &[Expr], axes: &[Symbol]) -> Vec<Expr> {
     let ranges = |s: Symbol| match axes.iter().position(|a| *a == s) {
         Some(i) => Range { lo: Some(0), hi: to[i].as_const().map(|d| d - 1) },
-        None => Range::NON_NEGATIVE,
+        None => s.range(),
     };
     let prefix = |shape: &[Expr], n: usize| Expr::product(&shape[..n]);
     let cut = |(a, b): (usize, usize)| {
@@ -370,9 +436,10 @@ fn range_len(cx: &Cx<'_>) -> Result<Expr, String> {
         Some(0) => return Err("delta is 0, expected another number".into()),
         Some(d) if d > 0 => (limit - start).ceil_div(&delta),
         Some(d) => (start - limit).ceil_div(&(-d).into()),
-        None => return unknown(),
+        // Either sign, rounded up all the same.
+        None => -&(start - limit).floor_div_within(&delta, &Symbol::range),
     };
-    Ok(n.maximum(&Expr::ZERO).simplify(&|_| Range::NON_NEGATIVE))
+    Ok(n.maximum(&Expr::ZERO).simplify(&Symbol::range))
 }
 
 fn range_infer(cx: &Cx<'_>) -> Result<Vec<Info>, String> {

@@ -7,7 +7,7 @@
 use super::rules;
 use crate::attr::Attrs;
 use crate::element::{ReduceOp, Term, reduction};
-use crate::expr::{Expr, Range};
+use crate::expr::Expr;
 use crate::graph::infer::Cx;
 use crate::symbol::Symbol;
 
@@ -165,7 +165,7 @@ impl Slide {
     /// What must be zero or above for a position to be inside the input: nothing where no window
     /// can leave it.
     pub(super) fn inside(&self, position: &Expr) -> Vec<Expr> {
-        let ranges = |_: Symbol| Range::NON_NEGATIVE;
+        let ranges = |s: Symbol| s.range();
         let mut out = Vec::new();
         if self.before.bounds(&ranges).hi.is_none_or(|hi| hi > 0) {
             out.push(position.clone());

@@ -211,13 +211,13 @@ impl<'a> Lexer<'a> {
             '"' => Token::Str(self.string()?),
             '0'..='9' => self.number(),
             'a'..='z' | 'A'..='Z' | '_' => Token::Ident(self.word().to_owned()),
-            '?' => {
+            mark @ ('?' | '~') => {
                 self.at += 1;
                 let word = self.word();
                 if word.is_empty() {
-                    return Err(self.error("found `?` alone, expected a name after it"));
+                    return Err(self.error(format!("found `{mark}` alone, expected a name after it")));
                 }
-                Token::Ident(format!("?{word}"))
+                Token::Ident(format!("{mark}{word}"))
             }
             c => match PUNCTUATION.iter().find(|p| self.rest().starts_with(**p)) {
                 Some(p) => {

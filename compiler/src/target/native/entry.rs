@@ -3,7 +3,7 @@
 //! Both keep a table of 64-bit integers on their stack: the call's dimensions, then the program's
 //! `lets`. So that the time to compile stays linear in the length of the program, what is long is
 //! cut into functions of at most [`PER_FUNCTION`] pieces that take the table's address: those that
-//! evaluate `lets`, and those that make the calls of kernels. All calls of kernels go through one
+//! evaluate `lets`, and those that run steps ([`steps`](super::steps)). All calls of kernels go through one
 //! function, which does the tracing and chooses between the caller's `parallel_for` and a plain call.
 //!
 //! Sums and products in `lets`, output shapes and arena sizes are checked for overflow. What is
@@ -17,12 +17,11 @@
 use super::NativeError;
 use super::checked::Checked;
 use super::function::{self, Function, PTR, import, memory, words};
-use super::index::Scope;
-use super::kernel::{frame_words, has_scratch};
 use super::levels::TargetSpec;
-use crate::program::{Place, Port, Program, Step};
+use super::steps::{self, Steps};
+use crate::program::{Port, Program, Step};
 use burin_ir::Symbol;
-use burin_ir::expr::{Expr, Range};
+use burin_ir::expr::Expr;
 use burin_runtime::abi::{ALIGN, Call, Plan, Status, code};
 use core::mem::offset_of;
 use cranelift_codegen::ir::condcodes::IntCC;
@@ -30,7 +29,8 @@ use cranelift_codegen::ir::{
     self, BlockArg, InstBuilder, Signature, StackSlot, StackSlotData, StackSlotKind, Type, Value, types,
 };
 use cranelift_frontend::FunctionBuilder;
-use std::collections::{BTreeSet, HashMap};
+use std::collections::HashMap;
+use std::ops::Range;
 
 /// How many `lets` or steps go into one function.
 const PER_FUNCTION: usize = 64;
@@ -42,7 +42,7 @@ pub enum Part {
     Invoke,
     /// `(table) -> overflow`: a stretch of `lets`.
     Lets(usize),
-    /// `(call, table)`: a stretch of steps.
+    /// `(call, table) -> code`: a stretch of steps.
     Steps(usize),
     /// The ABI's `PlanFn`.
     Plan,
@@ -55,12 +55,14 @@ const SINGLE: [Part; 3] = [Part::Invoke, Part::Plan, Part::Run];
 
 /// What is needed to compile a program's entry.
 pub struct Entry<'a> {
-    program: &'a Program,
+    pub(super) program: &'a Program,
     target: &'a TargetSpec,
     /// The number of the program's first kernel in the blob; the others follow, then the entry.
     first: usize,
     /// Where each symbol is in the table.
     table: HashMap<Symbol, usize>,
+    /// The stretches of steps that are functions: a block's number, and which of its steps.
+    chunks: Vec<(usize, Range<usize>)>,
 }
 
 /// Where a call's structure has what `plan` and `run` have in common.
@@ -78,22 +80,34 @@ pub(super) const RUN: Layout =
 impl<'a> Entry<'a> {
     /// The entry of a program whose kernels begin at the number `first` in the blob.
     pub fn new(program: &'a Program, target: &'a TargetSpec, first: usize) -> Entry<'a> {
-        let symbols = program.dims.iter().chain(program.lets.iter().map(|(s, _)| s));
-        Entry { program, target, first, table: symbols.enumerate().map(|(i, s)| (*s, i)).collect() }
+        let given = program.dims.iter().copied().chain(program.lets.iter().map(|(s, _)| *s));
+        let mut table = HashMap::new();
+        for s in given.chain(program.set_by_steps()) {
+            let next = table.len();
+            table.entry(s).or_insert(next);
+        }
+        let stretches = |(block, steps): (usize, &Vec<Step>)| {
+            let n = steps.len();
+            (0..n)
+                .step_by(PER_FUNCTION)
+                .map(move |at| (block, at..n.min(at + PER_FUNCTION)))
+                .collect::<Vec<_>>()
+        };
+        let chunks = program.blocks.iter().enumerate().flat_map(stretches).collect();
+        Entry { program, target, first, table, chunks }
     }
 
     /// The functions, in the order in which they follow the kernels.
     pub fn functions(&self) -> Vec<Part> {
         let lets = self.program.lets.len().div_ceil(PER_FUNCTION);
-        let steps = self.program.steps.len().div_ceil(PER_FUNCTION);
         let mut parts = SINGLE.to_vec();
         parts.extend((0..lets).map(Part::Lets));
-        parts.extend((0..steps).map(Part::Steps));
+        parts.extend((0..self.chunks.len()).map(Part::Steps));
         parts
     }
 
     /// The number of a function in the blob.
-    fn number(&self, part: Part) -> usize {
+    pub(super) fn number(&self, part: Part) -> usize {
         let lets = self.program.lets.len().div_ceil(PER_FUNCTION);
         self.first
             + self.program.kernels.len()
@@ -119,11 +133,11 @@ impl<'a> Entry<'a> {
         self.number(Part::Run)
     }
 
-    fn signature(part: Part) -> Signature {
+    pub(super) fn signature(part: Part) -> Signature {
         match part {
             Part::Invoke => words(5, &[]),
             Part::Lets(_) => words(1, &[types::I8]),
-            Part::Steps(_) => words(2, &[]),
+            Part::Steps(_) => words(2, &[types::I32]),
             Part::Plan | Part::Run => words(1, &[types::I32]),
         }
     }
@@ -154,9 +168,14 @@ impl<'a> Entry<'a> {
     }
 
     /// The value of a symbol, from the table.
-    fn look_up(&self, b: &mut FunctionBuilder<'_>, table: Value, s: Symbol) -> Result<Value, String> {
-        let i = self.table.get(&s).ok_or_else(|| format!("the symbol {s} is not defined"))?;
-        Ok(b.ins().load(types::I64, memory(), table, *i as i32 * 8))
+    pub(super) fn look_up(
+        &self,
+        b: &mut FunctionBuilder<'_>,
+        table: Value,
+        s: Symbol,
+    ) -> Result<Value, String> {
+        let at = self.place_of(s)?;
+        Ok(b.ins().load(types::I64, memory(), table, at))
     }
 
     fn lets(&self, b: &mut FunctionBuilder<'_>, params: &[Value], part: usize) -> Result<(), String> {
@@ -175,7 +194,7 @@ impl<'a> Entry<'a> {
     /// What `plan` and `run` begin with: the dimensions checked and copied, the `lets` evaluated.
     /// Answers the table's address.
     fn prologue(&self, b: &mut FunctionBuilder<'_>, call: Value, layout: &Layout) -> Value {
-        let slot = words_on_stack(b, self.table.len());
+        let slot = words_on_stack(b, self.table.len() + self.program.slots);
         let table = b.ins().stack_addr(PTR, slot, 0);
         let dims = b.ins().load(PTR, memory(), call, layout.dims as i32);
         let bad_dim = b.create_block();
@@ -224,9 +243,13 @@ impl<'a> Entry<'a> {
         let mut symbols = |b: &mut FunctionBuilder<'_>, s| self.look_up(b, table, s);
         let mut checked = Checked::new(b, &mut symbols);
         let mut least = b.ins().iconst(types::I64, 0);
-        let mut extents = |b: &mut FunctionBuilder<'_>, ports: &[Port]| {
+        let mut extents = |b: &mut FunctionBuilder<'_>, ports: &[Port], unbounded: &dyn Fn(usize) -> bool| {
             let mut all = Vec::new();
-            for port in ports {
+            for (i, port) in ports.iter().enumerate() {
+                if unbounded(i) {
+                    all.extend(port.ty.shape.iter().map(|_| b.ins().iconst(types::I64, 0)));
+                    continue;
+                }
                 let mut bytes = b.ins().iconst(types::I64, port.ty.dtype.bytes() as i64);
                 for extent in &port.ty.shape {
                     let v = checked.emit(b, extent)?;
@@ -237,8 +260,8 @@ impl<'a> Entry<'a> {
             }
             Ok::<_, String>(all)
         };
-        let inputs = extents(b, &self.program.inputs)?;
-        let outputs = extents(b, &self.program.outputs)?;
+        let inputs = extents(b, &self.program.inputs, &|_| false)?;
+        let outputs = extents(b, &self.program.outputs, &|i| self.program.unbounded(i))?;
         let total = self.arena(b, plan, &mut checked)?;
         let overflow = checked.overflow;
         self.refuse_overflow(b, plan, &PLAN, overflow);
@@ -286,125 +309,67 @@ impl<'a> Entry<'a> {
 
     fn run_body(&self, b: &mut FunctionBuilder<'_>, call: Value) -> Result<(), String> {
         let table = self.prologue(b, call, &RUN);
-        for i in 0..self.program.steps.len().div_ceil(PER_FUNCTION) {
-            let f = import(b, self.number(Part::Steps(i)), Self::signature(Part::Steps(i)));
-            b.ins().call(f, &[call, table]);
+        for part in self.parts_of(0) {
+            let f = import(b, self.number(part), Self::signature(part));
+            let inst = b.ins().call(f, &[call, table]);
+            let answered = b.inst_results(inst)[0];
+            steps::return_unless_ok(b, answered);
         }
+        self.found_extents(b, call, table)?;
         succeed(b, call, &RUN);
         Ok(())
     }
 
-    fn steps(&self, b: &mut FunctionBuilder<'_>, params: &[Value], part: usize) -> Result<(), String> {
-        let steps = self.program.steps.chunks(PER_FUNCTION).nth(part).unwrap_or_default();
-        let (call, table) = (params[0], params[1]);
-        let mut scope = Scope::default();
-        for s in self.symbols(steps) {
-            let v = self.look_up(b, table, s)?;
-            let known = self.program.dims.contains(&s);
-            scope.bind(s, v, 0, if known { Range::NON_NEGATIVE } else { Range::ALL });
-        }
-        let most = steps.iter().map(|s| frame_words(&self.program.kernels[s.kernel])).max();
-        let slot = words_on_stack(b, most.unwrap_or(0));
-        let frame = b.ins().stack_addr(PTR, slot, 0);
-        let field = |b: &mut FunctionBuilder<'_>, at: usize| b.ins().load(PTR, memory(), call, at as i32);
-        let bases = Bases {
-            inputs: field(b, offset_of!(Call, inputs)),
-            outputs: field(b, offset_of!(Call, outputs)),
-            states: field(b, offset_of!(Call, states)),
-            weights: field(b, offset_of!(Call, weights)),
-            arena: field(b, offset_of!(Call, arena)),
-        };
-        let invoke = import(b, self.number(Part::Invoke), Self::signature(Part::Invoke));
-        for (i, step) in steps.iter().enumerate() {
-            for (word, v) in self.frame(b, &mut scope, step, &bases)?.into_iter().enumerate() {
-                b.ins().store(memory(), v, frame, word as i32 * 8);
+    /// Tells the caller the extents of outputs that depend on data.
+    fn found_extents(&self, b: &mut FunctionBuilder<'_>, call: Value, table: Value) -> Result<(), String> {
+        let mut symbols = |b: &mut FunctionBuilder<'_>, s| self.look_up(b, table, s);
+        let mut checked = Checked::new(b, &mut symbols);
+        let mut at = 0;
+        let mut found = Vec::new();
+        for (i, port) in self.program.outputs.iter().enumerate() {
+            if self.program.unbounded(i) {
+                for (k, extent) in port.ty.shape.iter().enumerate() {
+                    found.push((at + k, checked.emit(b, extent)?));
+                }
             }
-            let kernel = import(b, self.first + step.kernel, words(4, &[]));
-            let kernel = b.ins().func_addr(PTR, kernel);
-            let tasks = scope.emit(b, &step.tasks)?;
-            let number = b.ins().iconst(types::I64, (part * PER_FUNCTION + i) as i64);
-            b.ins().call(invoke, &[call, frame, kernel, tasks, number]);
+            at += port.ty.rank();
         }
-        b.ins().return_(&[]);
+        if !found.is_empty() {
+            let dims = b.ins().load(PTR, memory(), call, offset_of!(Call, output_dims) as i32);
+            for (i, v) in found {
+                b.ins().store(memory(), v, dims, i as i32 * 8);
+            }
+        }
         Ok(())
     }
 
-    /// The symbols that steps need, in the order of the table.
-    fn symbols(&self, steps: &[Step]) -> BTreeSet<Symbol> {
-        let mut all = BTreeSet::new();
-        for step in steps {
-            let places = step.args.iter().filter_map(|p| match p {
-                Place::Arena(e) | Place::Scratch(e) | Place::Output(_, e) => Some(e),
-                _ => None,
-            });
-            for e in step.dims.iter().chain([&step.tasks]).chain(places) {
-                all.extend(e.symbols());
-            }
-            if has_scratch(&self.program.kernels[step.kernel]) {
-                all.extend(self.program.arena_bytes.symbols());
-                all.extend(self.program.scratch_bytes.symbols());
-            }
-        }
-        all
+    /// A stretch of steps.
+    fn steps(&self, b: &mut FunctionBuilder<'_>, params: &[Value], chunk: usize) -> Result<(), String> {
+        let (block, range) = &self.chunks[chunk];
+        let steps = &self.program.blocks[*block][range.clone()];
+        let mut emit = Steps::new(self, b, params, steps);
+        steps.iter().try_for_each(|s| emit.step(b, s))?;
+        let ok = b.ins().iconst(types::I32, i64::from(code::OK));
+        b.ins().return_(&[ok]);
+        Ok(())
     }
 
-    /// The words of a step's frame.
-    fn frame(
-        &self,
-        b: &mut FunctionBuilder<'_>,
-        scope: &mut Scope,
-        step: &Step,
-        bases: &Bases,
-    ) -> Result<Vec<Value>, String> {
-        let kernel = &self.program.kernels[step.kernel];
-        if step.args.len() != kernel.buffers.len() || step.dims.len() != kernel.dims.len() {
-            return Err(format!("a step's arguments do not fit the kernel {}", kernel.name));
-        }
-        let mut frame = Vec::with_capacity(frame_words(kernel));
-        for place in &step.args {
-            let listed = |b: &mut FunctionBuilder<'_>, list: Value, i: &usize| {
-                b.ins().load(PTR, memory(), list, *i as i32 * 8)
-            };
-            frame.push(match place {
-                Place::Input(i) => listed(b, bases.inputs, i),
-                Place::Output(i, e) => {
-                    let start = listed(b, bases.outputs, i);
-                    offset_by(b, scope, start, e)?
-                }
-                Place::State(i) => listed(b, bases.states, i),
-                Place::Weights(offset) => b.ins().iadd_imm_s(bases.weights, *offset as i64),
-                Place::Arena(e) => offset_by(b, scope, bases.arena, e)?,
-                Place::Scratch(e) => {
-                    let e = &aligned(&self.program.arena_bytes) + e;
-                    offset_by(b, scope, bases.arena, &e)?
-                }
-            });
-        }
-        for dim in &step.dims {
-            frame.push(scope.emit(b, dim)?);
-        }
-        if has_scratch(kernel) {
-            frame.push(scope.emit(b, &aligned(&self.program.scratch_bytes))?);
-        }
-        Ok(frame)
+    /// The functions that hold a block's steps.
+    pub(super) fn parts_of(&self, block: usize) -> impl Iterator<Item = Part> {
+        let of = self.chunks.iter().enumerate().filter(move |(_, (b, _))| *b == block);
+        of.map(|(i, _)| Part::Steps(i))
     }
-}
 
-/// The pointers of a call.
-struct Bases {
-    inputs: Value,
-    outputs: Value,
-    states: Value,
-    weights: Value,
-    arena: Value,
-}
-
-fn offset_by(b: &mut FunctionBuilder<'_>, scope: &mut Scope, base: Value, e: &Expr) -> Result<Value, String> {
-    if let Some(k) = e.as_const() {
-        return Ok(b.ins().iadd_imm_s(base, k));
+    /// Where a symbol is in the table, in bytes.
+    pub(super) fn place_of(&self, s: Symbol) -> Result<i32, String> {
+        let i = self.table.get(&s).ok_or_else(|| format!("the symbol {s} is not defined"))?;
+        Ok(*i as i32 * 8)
     }
-    let offset = scope.emit(b, e)?;
-    Ok(b.ins().iadd(base, offset))
+
+    /// Where the address of a slot is in the table, in bytes.
+    pub(super) fn place_of_slot(&self, slot: usize) -> i32 {
+        (self.table.len() + slot) as i32 * 8
+    }
 }
 
 /// Stores words one after another.
@@ -419,7 +384,7 @@ pub fn aligned(bytes: &Expr) -> Expr {
     bytes.ceil_div(&Expr::from(ALIGN)) * ALIGN as i64
 }
 
-fn words_on_stack(b: &mut FunctionBuilder<'_>, words: usize) -> StackSlot {
+pub(super) fn words_on_stack(b: &mut FunctionBuilder<'_>, words: usize) -> StackSlot {
     let bytes = words.max(1) as u32 * 8;
     b.create_sized_stack_slot(StackSlotData::new(StackSlotKind::ExplicitSlot, bytes, 3))
 }
@@ -470,10 +435,10 @@ fn invoke(b: &mut FunctionBuilder<'_>, params: &[Value]) -> Result<(), String> {
     b.ins().brif(several, shared, &[], alone, &[]);
     b.switch_to_block(alone);
     let zero = b.ins().iconst(types::I64, 0);
-    call_pointer(b, kernel, &[frame, zero, tasks, zero]);
+    call_pointer(b, kernel, &[frame, zero, tasks, zero], &[]);
     b.ins().jump(done, &[]);
     b.switch_to_block(shared);
-    call_pointer(b, parallel, &[host, kernel, frame, tasks]);
+    call_pointer(b, parallel, &[host, kernel, frame, tasks], &[]);
     b.ins().jump(done, &[]);
     b.switch_to_block(done);
     trace(b, call, host, step, 1);
@@ -488,16 +453,21 @@ fn trace(b: &mut FunctionBuilder<'_>, call: Value, host: Value, step: Value, don
     b.ins().brif(callback, traced, &[], next, &[]);
     b.switch_to_block(traced);
     let done = b.ins().iconst(types::I32, done);
-    call_pointer(b, callback, &[host, step, done]);
+    call_pointer(b, callback, &[host, step, done], &[]);
     b.ins().jump(next, &[]);
     b.switch_to_block(next);
 }
 
-/// Calls a function that returns nothing.
-fn call_pointer(b: &mut FunctionBuilder<'_>, function: Value, args: &[Value]) {
+/// Calls a function by its address.
+pub(super) fn call_pointer(
+    b: &mut FunctionBuilder<'_>,
+    function: Value,
+    args: &[Value],
+    results: &[Type],
+) -> ir::Inst {
     let types: Vec<Type> = args.iter().map(|a| b.func.dfg.value_type(*a)).collect();
-    let mut signature = words(0, &[]);
+    let mut signature = words(0, results);
     signature.params = types.into_iter().map(ir::AbiParam::new).collect();
     let signature = b.import_signature(signature);
-    b.ins().call_indirect(signature, function, args);
+    b.ins().call_indirect(signature, function, args)
 }

@@ -113,7 +113,7 @@ impl Generator<'_, '_> {
         }
         for (i, dim) in self.kernel.dims.iter().enumerate() {
             let value = word(b, buffers + i);
-            self.scope.bind(*dim, value, 0, Range::NON_NEGATIVE);
+            self.scope.bind(*dim, value, 0, dim.range());
         }
     }
 

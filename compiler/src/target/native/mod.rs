@@ -35,6 +35,7 @@ pub mod link;
 pub mod ops;
 pub mod peak;
 pub mod rounding;
+pub mod steps;
 pub mod value;
 pub mod wide;
 

@@ -6,7 +6,7 @@
 
 use crate::driver::{self, CompileError};
 use crate::pipeline::KERNEL_PASSES;
-use crate::program::{Place, Program, Step};
+use crate::program::{Call, Place, Program, Step};
 use crate::target::native::levels::TargetSpec;
 use burin_ir::loops::{Access, Buf, BufferDecl, Builder, Kernel, LoopKind, ValType};
 use burin_ir::{DType, Expr, ScalarOp, Symbol};
@@ -39,7 +39,7 @@ pub fn arithmetic(target: &TargetSpec, lanes: u16, tasks: usize) -> Result<Model
             Vec::new()
         });
     });
-    let step = step(vec![Place::Arena(Expr::ZERO)], tasks);
+    let step = call(vec![Place::Arena(Expr::ZERO)], tasks);
     load(kernel, vec![step], len * 4, target)
 }
 
@@ -75,7 +75,7 @@ pub fn copy(target: &TargetSpec, lanes: u16, bytes: u64, tasks: usize) -> Result
         });
     });
     let (first, second) = (Place::Arena(Expr::ZERO), Place::Arena(&len * 4));
-    let steps = vec![step(vec![second.clone(), first.clone()], tasks), step(vec![first, second], tasks)];
+    let steps = vec![call(vec![second.clone(), first.clone()], tasks), call(vec![first, second], tasks)];
     load(kernel, steps, len * 8, target)
 }
 
@@ -114,8 +114,8 @@ fn kernel(
     kernel
 }
 
-fn step(args: Vec<Place>, tasks: usize) -> Step {
-    Step {
+fn call(args: Vec<Place>, tasks: usize) -> Call {
+    Call {
         kernel: 0,
         args,
         dims: vec![Expr::named(REPEATS)],
@@ -126,13 +126,14 @@ fn step(args: Vec<Place>, tasks: usize) -> Step {
     }
 }
 
-fn load(kernel: Kernel, steps: Vec<Step>, arena: Expr, target: &TargetSpec) -> Result<Model, CompileError> {
+fn load(kernel: Kernel, calls: Vec<Call>, arena: Expr, target: &TargetSpec) -> Result<Model, CompileError> {
     let program = Program {
         name: kernel.name.clone(),
         dims: vec![Symbol::new(REPEATS)],
         nodes: vec![kernel.name.clone()],
         kernels: vec![kernel],
-        steps,
+        blocks: vec![(0..calls.len()).map(Step::Call).collect()],
+        calls,
         arena_bytes: arena,
         ..Program::default()
     };

@@ -1,7 +1,7 @@
 //! Whole programs: planned and run, with their failures, threads and traces.
 
 use super::*;
-use crate::program::{Place, Port, Program, Step, Weight};
+use crate::program::{self, Place, Port, Program, Step, Weight};
 use crate::target::native::compile;
 use crate::target::native::jit::Jit;
 use burin_ir::graph::Constant;
@@ -44,7 +44,7 @@ fn port(name: &str, shape: Vec<Expr>) -> Port {
 /// size is a `let`.
 pub(super) fn chain(steps: usize, weight: &[f32]) -> Program {
     let at = |i: usize| Place::Arena(e("bytes") * (i % 2) as i64);
-    let step = |i: usize| Step {
+    let call = |i: usize| program::Call {
         kernel: 0,
         args: vec![
             if i == 0 { Place::Input(0) } else { at(i - 1) },
@@ -75,7 +75,8 @@ pub(super) fn chain(steps: usize, weight: &[f32]) -> Program {
         }],
         weight_bytes: 64 + 4 * weight.len() as u64,
         kernels: vec![add()],
-        steps: (0..steps).map(step).collect(),
+        calls: (0..steps).map(call).collect(),
+        blocks: vec![(0..steps).map(Step::Call).collect()],
         arena_bytes: e("bytes") * 2,
         scratch_bytes: Expr::from(8),
         ..Program::default()

@@ -97,7 +97,7 @@ impl Indices {
         }
         for (i, dim) in kernel.dims.iter().enumerate() {
             let register = word(self, kernel.buffers.len() + i);
-            self.bind(*dim, register, Range::NON_NEGATIVE);
+            self.bind(*dim, register, dim.range());
         }
     }
 

@@ -1,0 +1,169 @@
+//! The memory of a run: which roots lie in the arena, how long each is needed, and what has a slot.
+//!
+//! A root whose size follows from the inputs' dimensions has a place in the arena, or is an output of
+//! the caller's. Any other has a slot, for which memory is asked for right before it is first written;
+//! one slot serves several roots, one after another.
+
+use super::place::{Places, Root, RootId};
+use super::sizes::follows;
+use super::steps::{Event, Use};
+use crate::memory::{self, Buffer};
+use burin_ir::graph::Graph;
+use burin_ir::{Expr, Symbol};
+use std::collections::{HashMap, HashSet};
+
+/// Where the roots of a run lie.
+pub(super) struct Memory {
+    /// The arena.
+    pub plan: memory::Plan,
+    /// For each root in the arena its number in the plan.
+    pub buffers: HashMap<RootId, usize>,
+    /// For each root with a slot: which one, and its size in bytes.
+    pub slot_of: HashMap<RootId, (usize, Expr)>,
+    /// How many slots there are.
+    pub slots: usize,
+    /// The roots with a slot, by the event that first writes them.
+    starts: Vec<(usize, RootId)>,
+}
+
+/// The first and the last event that touch a root.
+type Life = (usize, usize);
+
+impl Memory {
+    /// Plans for a run.
+    pub(super) fn plan(graph: &Graph, places: &Places, events: &[Event], uses: &[Option<Use>]) -> Memory {
+        let dims = graph.dims();
+        let (lives, order) = lives(places, events);
+        let slotted = slotted(graph, places, &dims, &order, &lives);
+        let outputs = graph.outputs().len();
+        let last = slotted.slot_of.values().map(|(slot, _)| slot + 1).max().unwrap_or(0);
+        let slots = if last == 0 { 0 } else { last.max(outputs) };
+        let in_arena: Vec<RootId> = order
+            .into_iter()
+            .filter(|r| matches!(places.roots[*r], Root::Arena(_)) && !slotted.has(*r))
+            .collect();
+        let (buffers, plan) = arena(places, events, uses, in_arena, lives);
+        Memory { plan, buffers, slots, ..slotted }
+    }
+
+    fn has(&self, root: RootId) -> bool {
+        self.slot_of.contains_key(&root)
+    }
+
+    /// The slots that get memory right before an event, with its size in bytes.
+    pub(super) fn allocs(&self, event: usize) -> impl Iterator<Item = (usize, &Expr)> {
+        let now = self.starts.iter().filter(move |(at, _)| *at == event);
+        now.map(|(_, root)| (self.slot_of[root].0, &self.slot_of[root].1))
+    }
+}
+
+/// How long each root is needed, and the roots in the order in which that begins.
+fn lives(places: &Places, events: &[Event]) -> (HashMap<RootId, Life>, Vec<RootId>) {
+    let mut lives: HashMap<RootId, Life> = HashMap::new();
+    let mut order = Vec::new();
+    for (at, event) in events.iter().enumerate() {
+        let read = event.reads().iter().map(|v| places.of(*v).root);
+        for root in read.chain(event.writes()) {
+            lives.entry(root).and_modify(|l| l.1 = at).or_insert_with(|| {
+                order.push(root);
+                (at, at)
+            });
+        }
+    }
+    (lives, order)
+}
+
+/// The bytes of a root of the call's own.
+fn size(graph: &Graph, places: &Places, root: RootId) -> Option<Expr> {
+    match &places.roots[root] {
+        Root::Arena(bytes) => Some(bytes.clone()),
+        Root::Output(i) => {
+            let ty = graph.tensor_type(graph.outputs()[*i])?;
+            Some(ty.elements() * ty.dtype.bytes() as i64)
+        }
+        Root::Input(_) | Root::State(_) | Root::Weight(_) => None,
+    }
+}
+
+fn slotted(
+    graph: &Graph,
+    places: &Places,
+    dims: &[Symbol],
+    order: &[RootId],
+    lives: &HashMap<RootId, Life>,
+) -> Memory {
+    let mut out = Memory {
+        plan: memory::Plan::default(),
+        buffers: HashMap::new(),
+        slot_of: HashMap::new(),
+        slots: 0,
+        starts: Vec::new(),
+    };
+    // Slots between outputs': until which event each is taken.
+    let mut taken: Vec<usize> = Vec::new();
+    for root in order {
+        let bytes = size(graph, places, *root).filter(|bytes| !follows(bytes, dims));
+        let Some(bytes) = bytes else { continue };
+        let (first, last) = lives[root];
+        let slot = match &places.roots[*root] {
+            Root::Output(i) => *i,
+            _ => {
+                let free = taken.iter().position(|until| *until < first);
+                let number = free.unwrap_or(taken.len());
+                taken.resize(taken.len().max(number + 1), last);
+                taken[number] = last;
+                graph.outputs().len() + number
+            }
+        };
+        out.slot_of.insert(*root, (slot, bytes));
+        out.starts.push((first, *root));
+    }
+    out
+}
+
+/// Places in the arena; a root that may take over another's memory becomes the same buffer.
+fn arena(
+    places: &Places,
+    events: &[Event],
+    uses: &[Option<Use>],
+    order: Vec<RootId>,
+    mut lives: HashMap<RootId, Life>,
+) -> (HashMap<RootId, usize>, memory::Plan) {
+    let size = |r: RootId| match &places.roots[r] {
+        Root::Arena(bytes) => bytes.clone(),
+        _ => Expr::ZERO,
+    };
+    let own: HashSet<RootId> = order.iter().copied().collect();
+    let mut joined: HashMap<RootId, RootId> = HashMap::new();
+    for (at, (event, used)) in events.iter().zip(uses).enumerate() {
+        let (Event::Call(d), Some(used)) = (event, used) else { continue };
+        let starts = own.contains(&d.writes) && lives.get(&d.writes).is_some_and(|l| l.0 == at);
+        if !starts || d.offset != 0 {
+            continue;
+        }
+        for b in &used.in_place {
+            let read = places.of(d.lowered.reads[*b]);
+            let source = *joined.get(&read.root).unwrap_or(&read.root);
+            let ends = own.contains(&source) && lives.get(&source).is_some_and(|l| l.1 == at);
+            if ends && read.offset == 0 && size(source) == size(d.writes) && source != d.writes {
+                joined.insert(d.writes, source);
+                let last = lives[&d.writes].1;
+                lives.entry(source).and_modify(|l| l.1 = last);
+                break;
+            }
+        }
+    }
+    let mut numbers = HashMap::new();
+    let mut buffers = Vec::new();
+    for root in order {
+        if let Some(source) = joined.get(&root) {
+            let n = numbers[source];
+            numbers.insert(root, n);
+            continue;
+        }
+        let (first, last) = lives[&root];
+        numbers.insert(root, buffers.len());
+        buffers.push(Buffer { bytes: size(root), first, last });
+    }
+    (numbers, memory::plan(&buffers))
+}
