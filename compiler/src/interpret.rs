@@ -5,7 +5,7 @@
 use crate::program::{Call, Loop, Place, Program, Read, Step};
 use burin_ir::loops::Access;
 use burin_ir::loops::interp::{self, Storage};
-use burin_ir::{Expr, Symbol, Tensor};
+use burin_ir::{Expr, Scalar, Symbol, Tensor};
 use std::collections::HashMap;
 
 /// Memory of a call.
@@ -100,6 +100,16 @@ impl Memory {
                     return Err(format!("{node}: {what} is {found}, expected 0 or more"));
                 }
             }
+            Step::Store(e, place, dtype) => {
+                let v = value(e, &self.symbols)?;
+                let element = Tensor::scalar(*dtype, Scalar::I(v));
+                let at = self.offset(place)?;
+                let memory = self.region(place);
+                if at + dtype.bytes() > memory.len() {
+                    return Err(format!("{place:?} does not hold an element"));
+                }
+                put(memory, at, element.bytes());
+            }
             Step::Alloc(slot, bytes) => {
                 self.slots[*slot] = vec![0xA5; size(value(bytes, &self.symbols)?)?];
             }
@@ -165,20 +175,22 @@ impl Memory {
 
     fn offset(&self, place: &Place) -> Result<usize, String> {
         match place {
-            Place::Input(_) | Place::State(_) => Ok(0),
-            Place::Weights(at) => Ok(*at as usize),
-            Place::Output(_, e) | Place::Slot(_, e) | Place::Arena(e) | Place::Scratch(e) => {
-                size(value(e, &self.symbols)?)
-            }
+            Place::Input(_, e)
+            | Place::State(_, e)
+            | Place::Weights(e)
+            | Place::Output(_, e)
+            | Place::Slot(_, e)
+            | Place::Arena(e)
+            | Place::Scratch(e) => size(value(e, &self.symbols)?),
         }
     }
 
     fn region(&mut self, place: &Place) -> &mut Vec<u8> {
         match place {
-            Place::Input(i) => &mut self.inputs[*i],
+            Place::Input(i, _) => &mut self.inputs[*i],
             Place::Output(i, _) => &mut self.outputs[*i],
             Place::Slot(i, _) => &mut self.slots[*i],
-            Place::State(i) => &mut self.states[*i],
+            Place::State(i, _) => &mut self.states[*i],
             Place::Weights(_) => &mut self.weights,
             Place::Arena(_) => &mut self.arena,
             Place::Scratch(_) => &mut self.scratch,

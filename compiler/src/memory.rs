@@ -51,8 +51,8 @@ pub fn aligned(bytes: &Expr) -> Expr {
     bytes.ceil_div(&align) * &align
 }
 
-/// Places buffers.
-pub fn plan(buffers: &[Buffer]) -> Plan {
+/// Places buffers. The names of [`Plan::lets`] begin with `name`.
+pub fn plan(buffers: &[Buffer], name: &str) -> Plan {
     let sizes: Vec<i64> = buffers.iter().map(|b| typical(&aligned(&b.bytes)).max(ALIGN as i64)).collect();
     let together = Together::new(buffers);
     let span = |i: usize| (buffers[i].last - buffers[i].first + 1) as i64;
@@ -71,7 +71,7 @@ pub fn plan(buffers: &[Buffer]) -> Plan {
         })
         .min_by_key(|places| end(places, &sizes));
     let places = best.unwrap_or_default();
-    let mut plan = symbolic(buffers, &sizes, &places, &together);
+    let mut plan = symbolic(buffers, name, &sizes, &places, &together);
     plan.typical_total = end(&places, &sizes);
     plan.typical_bound = bound(buffers);
     plan
@@ -126,7 +126,13 @@ fn place(order: &[usize], sizes: &[i64], together: &Together<'_>) -> Vec<i64> {
     places
 }
 
-fn symbolic(buffers: &[Buffer], sizes: &[i64], places: &[i64], together: &Together<'_>) -> Plan {
+fn symbolic(
+    buffers: &[Buffer],
+    prefix: &str,
+    sizes: &[i64],
+    places: &[i64],
+    together: &Together<'_>,
+) -> Plan {
     let mut order: Vec<usize> = (0..buffers.len()).collect();
     order.sort_by_key(|i| (places[*i], *i));
     let mut plan = Plan { offsets: vec![Expr::ZERO; buffers.len()], ..Plan::default() };
@@ -137,7 +143,7 @@ fn symbolic(buffers: &[Buffer], sizes: &[i64], places: &[i64], together: &Togeth
         plan.offsets[i] = if offset.as_const().is_some() || offset.as_symbol().is_some() {
             offset
         } else {
-            let name = Symbol::new(&format!("arena{i}"));
+            let name = Symbol::new(&format!("{prefix}.{i}"));
             plan.lets.push((name, offset));
             name.into()
         };
@@ -172,7 +178,7 @@ mod tests {
     #[test]
     fn a_chain_takes_two_buffers() {
         let chain: Vec<Buffer> = (0..100).map(|i| buffer(256.into(), i, i + 1)).collect();
-        let plan = plan(&chain);
+        let plan = plan(&chain, "arena");
         assert_eq!(plan.total, 512);
         assert_eq!(plan.typical_bound, 512);
         assert!(plan.lets.is_empty());
@@ -189,7 +195,7 @@ mod tests {
             buffer(Expr::from(640), 3, 5),
             buffer(&n * &m, 4, 5),
         ];
-        let plan = plan(&all);
+        let plan = plan(&all, "arena");
         for (n, m) in [(1, 1), (64, 64), (1, 1000), (1000, 1), (17, 3)] {
             let mut at = std::collections::HashMap::new();
             at.insert(Symbol::new("n"), n);

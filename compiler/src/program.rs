@@ -69,6 +69,23 @@ pub struct Weight {
     pub packing: Option<Packing>,
 }
 
+impl Place {
+    /// The place so many bytes further on.
+    pub fn at(&self, bytes: &Expr) -> Place {
+        let mut place = self.clone();
+        match &mut place {
+            Place::Input(_, e)
+            | Place::Output(_, e)
+            | Place::Slot(_, e)
+            | Place::State(_, e)
+            | Place::Weights(e)
+            | Place::Arena(e)
+            | Place::Scratch(e) => *e = &*e + bytes,
+        }
+        place
+    }
+}
+
 impl Program {
     /// The symbols that steps set, in the order of the blocks.
     pub fn set_by_steps(&self) -> impl Iterator<Item = Symbol> {
@@ -76,7 +93,7 @@ impl Program {
             Step::Read(r) => Some(r.symbol),
             Step::Let(s, _) => Some(*s),
             Step::Loop(l) => Some(l.counter),
-            Step::Call(_) | Step::Check(_) | Step::Alloc(..) | Step::If { .. } => None,
+            Step::Call(_) | Step::Check(_) | Step::Store(..) | Step::Alloc(..) | Step::If { .. } => None,
         })
     }
 
@@ -108,17 +125,17 @@ impl Weight {
 /// Where a buffer is.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Place {
-    /// An input.
-    Input(usize),
+    /// So many bytes into an input.
+    Input(usize, Expr),
     /// So many bytes into an output (parts of it are assembled in place), whose size follows from the
     /// inputs' dimensions.
     Output(usize, Expr),
     /// So many bytes into a slot.
     Slot(usize, Expr),
-    /// A state variable.
-    State(usize),
+    /// So many bytes into a state variable.
+    State(usize, Expr),
     /// So many bytes into the weight segment.
-    Weights(u64),
+    Weights(Expr),
     /// So many bytes into the arena.
     Arena(Expr),
     /// So many bytes into the worker's scratch.
@@ -136,6 +153,8 @@ pub enum Step {
     Let(Symbol, Expr),
     /// Refuses the call where an expression is below zero.
     Check(Check),
+    /// Writes the value of an expression to memory, as an integer or bool element.
+    Store(Expr, Place, DType),
     /// Asks for memory for a slot; what it held is lost.
     Alloc(usize, Expr),
     /// Runs one of two blocks.

@@ -219,7 +219,7 @@ fn inspection(
         let types = data.outputs.iter().map(|v| imported.values[*v].ty.to_string()).collect();
         values.push(Node { node: imported.describe(*n), types });
     }
-    let group = |(g, s): (burin_compiler::lower::steps::Group, &burin_compiler::program::Call)| Group {
+    let group = |(g, s): (burin_compiler::lower::kernels::Group, &burin_compiler::program::Call)| Group {
         kernel: g.kernel,
         schedule: g.schedule,
         code: match native::wide_vectors(&program.kernels[s.kernel], target) {

@@ -13,7 +13,7 @@
 use super::layout::{self, Orders};
 use crate::lower::nest::{children, visit};
 use burin_ir::graph::infer::{Arg, Cx};
-use burin_ir::graph::{Def, Graph, Node, Value};
+use burin_ir::graph::{Def, Graph, Node, Region, Value};
 use burin_ir::ops::Meaning;
 use burin_ir::{Element, Expr, ReduceOp, ScalarOp, Symbol, Term, TermKind};
 use std::cmp::Ordering;
@@ -42,8 +42,8 @@ pub struct Fusion {
     pub orders: Orders,
     /// For stored values: how many nodes their kernel holds.
     pub group_sizes: HashMap<Value, usize>,
-    /// Values that are read to know symbols; they are stored row-major.
-    pub read: HashSet<Value>,
+    /// Values that something else than a kernel uses, and why they are stored, row-major.
+    pub pinned: HashMap<Value, &'static str>,
     /// For stored values: whether their kernel holds a sum of products.
     sums: HashMap<Value, bool>,
 }
@@ -82,23 +82,54 @@ impl Fusion {
     }
 }
 
-/// The operands of `Read` nodes that name anything.
-fn read(graph: &Graph) -> HashSet<Value> {
-    let nodes = graph.regions[graph.body].nodes.iter().map(|n| &graph.nodes[*n]);
-    let read = nodes.filter(|n| n.op.name == "Read").flat_map(|n| n.inputs.iter().copied().flatten());
-    read.filter(|v| graph.values[*v].known.is_none()).collect()
+/// The operands of `Read` nodes that name anything, and what regions use.
+fn pinned(graph: &Graph) -> HashMap<Value, &'static str> {
+    let mut pinned = HashMap::new();
+    for n in graph.regions[graph.body].nodes.iter().map(|n| &graph.nodes[*n]) {
+        if n.op.name == "Read" {
+            let unknown = n.inputs.iter().flatten().filter(|v| graph.values[**v].known.is_none());
+            pinned.extend(unknown.map(|v| (*v, "sizes are read from it")));
+        }
+        if !n.regions.is_empty() {
+            pinned.extend(n.inputs.iter().flatten().map(|v| (*v, "a region uses it")));
+            pinned.extend(n.outputs.iter().map(|v| (*v, "a region computes it")));
+            let inside = n.regions.iter().flat_map(|r| captures(graph, *r));
+            pinned.extend(inside.map(|v| (v, "a region uses it")));
+        }
+    }
+    pinned
+}
+
+/// The values around a region that it uses, in order of their first use; constants are not among them.
+pub fn captures(graph: &Graph, region: Region) -> Vec<Value> {
+    let (mut own, mut out) = (HashSet::new(), Vec::new());
+    capture(graph, region, &mut own, &mut out);
+    out
+}
+
+fn capture(graph: &Graph, region: Region, own: &mut HashSet<Value>, out: &mut Vec<Value>) {
+    let data = &graph.regions[region];
+    own.extend(&data.params);
+    let note = |v: Value, own: &HashSet<Value>, out: &mut Vec<Value>| {
+        if !own.contains(&v) && !matches!(graph.values[v].def, Def::Const(_)) && !out.contains(&v) {
+            out.push(v);
+        }
+    };
+    for n in &data.nodes {
+        let n = &graph.nodes[*n];
+        n.inputs.iter().flatten().for_each(|v| note(*v, own, out));
+        n.regions.iter().for_each(|r| capture(graph, *r, own, out));
+        own.extend(&n.outputs);
+    }
+    data.results.iter().for_each(|v| note(*v, own, out));
 }
 
 /// Decides the fate of every value.
 pub fn run(graph: &Graph) -> Result<Fusion, String> {
-    let orders = Orders::assign(graph)?;
-    let mut fusion = Fusion {
-        fates: HashMap::new(),
-        orders,
-        group_sizes: HashMap::new(),
-        read: read(graph),
-        sums: HashMap::new(),
-    };
+    let pinned = pinned(graph);
+    let orders = Orders::assign(graph, &|v| pinned.contains_key(&v))?;
+    let mut fusion =
+        Fusion { fates: HashMap::new(), orders, group_sizes: HashMap::new(), pinned, sums: HashMap::new() };
     let mut facts: HashMap<Value, Facts> = HashMap::new();
     let mut uses: HashMap<Value, Vec<Use>> = HashMap::new();
     let mut kept: HashMap<Value, &'static str> = HashMap::new();
@@ -108,13 +139,18 @@ pub fn run(graph: &Graph) -> Result<Fusion, String> {
     for s in &graph.states {
         kept.insert(s.next, "it is a state's next value");
     }
-    for v in &fusion.read {
-        kept.entry(*v).or_insert("sizes are read from it");
+    for (v, why) in &fusion.pinned {
+        kept.entry(*v).or_insert(why);
     }
     // The kernel that an inlined value ends in, and whether a reduction reads it there.
     let mut ends_in: HashMap<Value, (Value, bool)> = HashMap::new();
     for node in graph.regions[graph.body].nodes.iter().rev() {
         for (at, v) in graph.nodes[*node].outputs.iter().enumerate() {
+            if !graph.nodes[*node].regions.is_empty() {
+                // What nothing uses is computed all the same.
+                fusion.fates.insert(*v, Fate::Stored("a region computes it"));
+                continue;
+            }
             let used = uses.get(v).is_some_and(|u| !u.is_empty());
             if !used && !kept.contains_key(v) || graph.values[*v].known.is_some() && !kept.contains_key(v) {
                 fusion.fates.insert(*v, Fate::Dead);

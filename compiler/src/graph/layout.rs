@@ -33,8 +33,8 @@ struct Known {
 }
 
 impl Orders {
-    /// Decides the order of every node's results.
-    pub fn assign(graph: &Graph) -> Result<Orders, String> {
+    /// Decides the order of every node's results; those that are pinned lie row-major.
+    pub fn assign(graph: &Graph, pinned: &dyn Fn(Value) -> bool) -> Result<Orders, String> {
         let mut orders = Orders::default();
         let nodes = &graph.regions[graph.body].nodes;
         let convolutions =
@@ -44,6 +44,9 @@ impl Orders {
         for node in nodes {
             let n = &graph.nodes[*node];
             for (at, v) in n.outputs.iter().enumerate() {
+                if pinned(*v) || !n.regions.is_empty() {
+                    continue;
+                }
                 if let Some(order) = orders.choose(graph, *node, at, &known)? {
                     orders.0.insert(*v, order);
                 }

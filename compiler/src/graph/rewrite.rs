@@ -12,7 +12,8 @@ use super::{Fuel, Report};
 use burin_ir::attr::Attrs;
 use burin_ir::graph::{Builder, Constant, Def, Graph, Node, NodeData, Region, RegionData, Value, ValueData};
 use burin_ir::ops::OpRow;
-use burin_ir::{Attr, TensorType};
+use burin_ir::{Attr, Expr, Symbol, TensorType};
+use std::collections::HashMap;
 use std::mem;
 
 /// What a rule makes of a node.
@@ -80,7 +81,7 @@ pub fn rewrite_aliased(
     for (from, to) in aliases {
         r.map[index(*from)] = Some(r.value(*to));
     }
-    r.region_body(graph.body, region, rule)?;
+    r.region_body(graph.body, region, &HashMap::new(), rule)?;
     for i in 0..graph.states.len() {
         r.graph.states[i].next = r.value(graph.states[i].next);
     }
@@ -182,12 +183,23 @@ impl Rewriter<'_> {
         self.graph.add_constant(&self.old.values[old].name.clone(), c)
     }
 
-    fn region_body(&mut self, from: Region, to: Region, rule: Rule<'_>) -> Result<(), String> {
+    /// `sizes` are those of the parameters' types that have become others.
+    fn region_body(
+        &mut self,
+        from: Region,
+        to: Region,
+        sizes: &HashMap<Symbol, Expr>,
+        rule: Rule<'_>,
+    ) -> Result<(), String> {
         let outer = mem::replace(&mut self.region, to);
         let old = self.old;
         for (i, p) in old.regions[from].params.iter().enumerate() {
             let mut data = old.values[*p].clone();
             data.def = Def::Param(to, i);
+            if !sizes.is_empty() {
+                let shape = &mut data.ty.innermost_mut().shape;
+                shape.iter_mut().for_each(|d| *d = d.substitute(&|s| sizes.get(&s).cloned()));
+            }
             let v = self.graph.values.push(data);
             self.graph.regions[to].params.push(v);
             self.map[index(*p)] = Some(v);
@@ -245,13 +257,27 @@ impl Rewriter<'_> {
         }
     }
 
+    /// The symbols in the shapes of a node's operands for which something else stands now.
+    fn changed_sizes(&self, site: &Site<'_>) -> HashMap<Symbol, Expr> {
+        let mut changed = HashMap::new();
+        for (old, new) in site.data.inputs.iter().zip(&site.inputs) {
+            let (Some(old), Some(new)) = (old, new) else { continue };
+            let (Some(old), Some(new)) = (self.old.tensor_type(*old), self.ty(*new)) else { continue };
+            for (a, b) in old.shape.iter().zip(&new.shape).filter(|(a, b)| a != b) {
+                changed.extend(a.as_symbol().map(|s| (s, b.clone())));
+            }
+        }
+        changed
+    }
+
     fn copy(&mut self, site: &Site<'_>, rule: Rule<'_>) -> Result<Vec<Value>, String> {
         let data = site.data;
         let mut regions = Vec::new();
         let mut same = self.same_operands(site);
+        let sizes = if data.regions.is_empty() { HashMap::new() } else { self.changed_sizes(site) };
         for r in &data.regions {
             let to = self.graph.regions.push(RegionData::default());
-            self.region_body(*r, to, rule)?;
+            self.region_body(*r, to, &sizes, rule)?;
             let (before, after) = (&self.old.regions[*r].results, &self.graph.regions[to].results);
             let ty = |(a, b): (&Value, &Value)| self.old.values[*a].ty == self.graph.values[*b].ty;
             same &= before.iter().zip(after).all(ty);

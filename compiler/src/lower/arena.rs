@@ -4,24 +4,34 @@
 //! the caller's. Any other has a slot, for which memory is asked for right before it is first written;
 //! one slot serves several roots, one after another.
 
+use super::events::Event;
+use super::kernels::Use;
 use super::place::{Places, Root, RootId};
 use super::sizes::follows;
-use super::steps::{Event, Use};
 use crate::memory::{self, Buffer};
 use burin_ir::graph::Graph;
 use burin_ir::{Expr, Symbol};
 use std::collections::{HashMap, HashSet};
 
+/// Memory that is asked for during a run.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Slot {
+    /// A slot of the level's own.
+    Own(usize),
+    /// That of whoever wants the output of that number.
+    Output(usize),
+}
+
 /// Where the roots of a run lie.
 pub(super) struct Memory {
     /// The arena.
-    pub plan: memory::Plan,
+    pub(super) plan: memory::Plan,
     /// For each root in the arena its number in the plan.
-    pub buffers: HashMap<RootId, usize>,
+    pub(super) buffers: HashMap<RootId, usize>,
     /// For each root with a slot: which one, and its size in bytes.
-    pub slot_of: HashMap<RootId, (usize, Expr)>,
-    /// How many slots there are.
-    pub slots: usize,
+    pub(super) slot_of: HashMap<RootId, (Slot, Expr)>,
+    /// How many slots of its own there are.
+    pub(super) slots: usize,
     /// The roots with a slot, by the event that first writes them.
     starts: Vec<(usize, RootId)>,
 }
@@ -30,30 +40,32 @@ pub(super) struct Memory {
 type Life = (usize, usize);
 
 impl Memory {
-    /// Plans for a run.
-    pub(super) fn plan(graph: &Graph, places: &Places, events: &[Event], uses: &[Option<Use>]) -> Memory {
-        let dims = graph.dims();
+    /// Plans for a run of a graph. `known` are the symbols that do not change while the arena is there;
+    /// `allocates` says of each output whether its memory is asked for here, and `managed` roots get
+    /// theirs by events of their own.
+    pub(super) fn plan(
+        graph: &Graph,
+        places: &Places,
+        (events, uses): (&[Event], &[Option<Use>]),
+        known: &HashSet<Symbol>,
+        allocates: &[bool],
+        managed: &HashSet<RootId>,
+        name: Symbol,
+    ) -> Memory {
         let (lives, order) = lives(places, events);
-        let slotted = slotted(graph, places, &dims, &order, &lives);
-        let outputs = graph.outputs().len();
-        let last = slotted.slot_of.values().map(|(slot, _)| slot + 1).max().unwrap_or(0);
-        let slots = if last == 0 { 0 } else { last.max(outputs) };
-        let in_arena: Vec<RootId> = order
-            .into_iter()
-            .filter(|r| matches!(places.roots[*r], Root::Arena(_)) && !slotted.has(*r))
-            .collect();
-        let (buffers, plan) = arena(places, events, uses, in_arena, lives);
-        Memory { plan, buffers, slots, ..slotted }
+        let mut memory = slotted(graph, places, known, allocates, &order, &lives);
+        memory.starts.retain(|(_, root)| !managed.contains(root));
+        let in_arena =
+            |r: &RootId| matches!(places.roots[*r], Root::Arena(_)) && !memory.slot_of.contains_key(r);
+        let in_arena: Vec<RootId> = order.into_iter().filter(in_arena).collect();
+        (memory.buffers, memory.plan) = arena(places, events, uses, in_arena, lives, name);
+        memory
     }
 
-    fn has(&self, root: RootId) -> bool {
-        self.slot_of.contains_key(&root)
-    }
-
-    /// The slots that get memory right before an event, with its size in bytes.
-    pub(super) fn allocs(&self, event: usize) -> impl Iterator<Item = (usize, &Expr)> {
+    /// The roots that get memory in a slot right before an event, with their sizes in bytes.
+    pub(super) fn allocs(&self, event: usize) -> impl Iterator<Item = (RootId, &Expr)> {
         let now = self.starts.iter().filter(move |(at, _)| *at == event);
-        now.map(|(_, root)| (self.slot_of[root].0, &self.slot_of[root].1))
+        now.map(|(_, root)| (*root, &self.slot_of[root].1))
     }
 }
 
@@ -63,7 +75,7 @@ fn lives(places: &Places, events: &[Event]) -> (HashMap<RootId, Life>, Vec<RootI
     let mut order = Vec::new();
     for (at, event) in events.iter().enumerate() {
         let read = event.reads().iter().map(|v| places.of(*v).root);
-        for root in read.chain(event.writes()) {
+        for root in read.chain(event.writes().iter().copied()) {
             lives.entry(root).and_modify(|l| l.1 = at).or_insert_with(|| {
                 order.push(root);
                 (at, at)
@@ -88,7 +100,8 @@ fn size(graph: &Graph, places: &Places, root: RootId) -> Option<Expr> {
 fn slotted(
     graph: &Graph,
     places: &Places,
-    dims: &[Symbol],
+    known: &HashSet<Symbol>,
+    allocates: &[bool],
     order: &[RootId],
     lives: &HashMap<RootId, Life>,
 ) -> Memory {
@@ -99,25 +112,26 @@ fn slotted(
         slots: 0,
         starts: Vec::new(),
     };
-    // Slots between outputs': until which event each is taken.
+    // Until which event each slot is taken.
     let mut taken: Vec<usize> = Vec::new();
     for root in order {
-        let bytes = size(graph, places, *root).filter(|bytes| !follows(bytes, dims));
-        let Some(bytes) = bytes else { continue };
+        let Some(bytes) = size(graph, places, *root) else { continue };
         let (first, last) = lives[root];
         let slot = match &places.roots[*root] {
-            Root::Output(i) => *i,
-            _ => {
+            Root::Output(i) if allocates[*i] => Slot::Output(*i),
+            Root::Arena(_) if !follows(&bytes, known) => {
                 let free = taken.iter().position(|until| *until < first);
                 let number = free.unwrap_or(taken.len());
                 taken.resize(taken.len().max(number + 1), last);
                 taken[number] = last;
-                graph.outputs().len() + number
+                Slot::Own(number)
             }
+            _ => continue,
         };
         out.slot_of.insert(*root, (slot, bytes));
         out.starts.push((first, *root));
     }
+    out.slots = taken.len();
     out
 }
 
@@ -128,6 +142,7 @@ fn arena(
     uses: &[Option<Use>],
     order: Vec<RootId>,
     mut lives: HashMap<RootId, Life>,
+    name: Symbol,
 ) -> (HashMap<RootId, usize>, memory::Plan) {
     let size = |r: RootId| match &places.roots[r] {
         Root::Arena(bytes) => bytes.clone(),
@@ -165,5 +180,5 @@ fn arena(
         numbers.insert(root, buffers.len());
         buffers.push(Buffer { bytes: size(root), first, last });
     }
-    (numbers, memory::plan(&buffers))
+    (numbers, memory::plan(&buffers, name.name()))
 }

@@ -2,14 +2,21 @@
 //!
 //! [`crate::graph::fuse`] says which values a kernel computes, [`place`] where stored values lie,
 //! [`group`] writes each kernel's definition as a [`nest`], [`schedule`] chooses how it is run, and
-//! [`emit`] writes its loops; [`steps`] drives all of it.
+//! [`emit`] writes its loops. [`events`] puts what happens in order, [`regions`] what happens in control
+//! flow, [`arena`] gives all of it memory; [`level`] and [`steps`] drive it.
 
 mod arena;
+mod drafts;
 mod emit;
+mod events;
+mod extract;
 pub mod group;
+pub mod kernels;
+mod level;
 pub mod nest;
 pub mod pack;
 pub mod place;
+mod regions;
 pub mod schedule;
 pub mod sizes;
 pub mod steps;

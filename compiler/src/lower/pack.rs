@@ -25,6 +25,10 @@ pub fn layouts(graph: &Graph, fusion: &Fusion) -> Result<HashMap<Value, Layout>,
         wanted.note(*v, None);
     }
     for node in &graph.regions[graph.body].nodes {
+        if !graph.nodes[*node].regions.is_empty() {
+            graph.nodes[*node].inputs.iter().flatten().for_each(|v| wanted.note(*v, None));
+            continue;
+        }
         for v in &graph.nodes[*node].outputs {
             match fusion.fate(*v) {
                 Fate::View(of) => wanted.note(of, None),

@@ -10,7 +10,7 @@ use super::pack;
 use super::sizes::follows;
 use crate::graph::fuse::{Fate, Fusion, assembled_parts};
 use burin_ir::graph::{Def, Graph, Value};
-use burin_ir::{Expr, TensorType};
+use burin_ir::{Expr, Symbol, TensorType};
 use std::collections::{HashMap, HashSet};
 
 /// A piece of memory, in [`Places::roots`].
@@ -91,8 +91,8 @@ impl Places {
         (p.root, &p.offset + &p.layout.index(start), p.layout.clone())
     }
 
-    /// Decides where everything lies.
-    pub fn new(graph: &Graph, fusion: &Fusion) -> Result<Places, String> {
+    /// Decides where everything lies; `known` are the symbols that are known from the beginning.
+    pub fn new(graph: &Graph, fusion: &Fusion, known: &HashSet<Symbol>) -> Result<Places, String> {
         let mut places = Places {
             roots: Vec::new(),
             placed: HashMap::new(),
@@ -106,11 +106,11 @@ impl Places {
             .iter()
             .copied()
             .chain(graph.states.iter().map(|s| s.next))
-            .chain(fusion.read.iter().copied())
+            .chain(fusion.pinned.keys().copied())
             .collect();
         for node in &graph.regions[graph.body].nodes {
             for v in &graph.nodes[*node].outputs {
-                places.claim_parts(graph, fusion, *v, &viewed, &pinned);
+                places.claim_parts(graph, fusion, *v, (&viewed, &pinned), known);
             }
         }
         let outputs = places.output_roots(graph, fusion);
@@ -168,8 +168,8 @@ impl Places {
         graph: &Graph,
         fusion: &Fusion,
         whole: Value,
-        viewed: &HashSet<Value>,
-        pinned: &HashSet<Value>,
+        (viewed, pinned): (&HashSet<Value>, &HashSet<Value>),
+        known: &HashSet<Symbol>,
     ) {
         let Some((node, _)) = graph.producer(whole) else { return };
         if !matches!(fusion.fate(whole), Fate::Stored(_)) {
@@ -177,8 +177,7 @@ impl Places {
         }
         let Some(parts) = assembled_parts(graph, node) else { return };
         // When a part is computed, the size of the whole may not be known.
-        let dims = graph.dims();
-        let known = |t: &TensorType| t.shape.iter().all(|d| follows(d, &dims));
+        let known = |t: &TensorType| t.shape.iter().all(|d| follows(d, known));
         if !graph.tensor_type(whole).is_some_and(known) {
             return;
         }

@@ -45,7 +45,7 @@ pub fn name(graph: &Graph) -> Named<'_> {
     Named { graph: Cow::Owned(graph), sizes }
 }
 
-/// Whether an expression is one of these dimensions alone.
-pub fn follows(e: &Expr, dims: &[Symbol]) -> bool {
-    e.symbols().iter().all(|s| dims.contains(s))
+/// Whether an expression follows from these symbols alone.
+pub fn follows(e: &Expr, known: &HashSet<Symbol>) -> bool {
+    e.symbols().iter().all(|s| known.contains(s))
 }

@@ -1,6 +1,7 @@
 //! Building graphs: adding a node checks it against its row and infers its results.
 
 use crate::attr::{self, Attr};
+use crate::dtype::DType;
 use crate::graph::infer::{Arg, Cx, Info};
 use crate::graph::{Constant, Def, Graph, Node, NodeData, Region, Value, ValueData};
 use crate::ops::{self, Arity, Meaning, OpRow};
@@ -87,7 +88,9 @@ impl<'a> Builder<'a> {
         for (port, input) in op.inputs.iter().zip(inputs).filter(|(p, _)| p.known) {
             let Some(v) = *input else { continue };
             let data = &self.graph.values[v];
-            let count = data.ty.tensor().and_then(|t| t.dtype.is_int().then(|| t.elements().as_const())?);
+            let count = data.ty.tensor().and_then(|t| {
+                (t.dtype.is_int() || t.dtype == DType::Bool).then(|| t.elements().as_const())?
+            });
             let few = count.filter(|n| data.known.is_none() && (1..=MAX_NAMED).contains(n));
             let Some(n) = few.map(|n| n as u32) else { continue };
             let first = self.graph.fresh_symbols;
@@ -190,13 +193,13 @@ pub(super) fn check_schema<T>(
 
 /// Checks the number and presence of operands against a row.
 fn check_arity<T>(op: &OpRow, inputs: &[Option<T>]) -> Result<(), String> {
-    let many = op.inputs.last().is_some_and(|p| p.arity == Arity::Many);
+    let many = op.inputs.last().is_some_and(|p| matches!(p.arity, Arity::Many | Arity::Any));
     if inputs.len() > op.inputs.len() && !many {
         return Err(format!("{} takes at most {} inputs, found {}", op.name, op.inputs.len(), inputs.len()));
     }
     for (i, port) in op.inputs.iter().enumerate() {
         let absent = inputs.get(i).is_none_or(Option::is_none);
-        if absent && port.arity != Arity::Optional {
+        if absent && !matches!(port.arity, Arity::Optional | Arity::Any) {
             return Err(format!("{} needs its input {i} ({})", op.name, port.name));
         }
     }

@@ -6,6 +6,7 @@
 pub mod activation;
 mod compose;
 pub mod contract;
+pub mod control;
 pub mod conv;
 pub mod conv_transpose;
 pub mod convert;
@@ -63,6 +64,7 @@ pub const FAMILIES: &[&[OpRow]] = &[
     index::ROWS,
     scatter::ROWS,
     resize::ROWS,
+    control::ROWS,
 ];
 
 /// Everything that is to be said of an op. Make one with [`OpRow::new`] and the `with` methods'
@@ -134,6 +136,8 @@ pub enum Arity {
     Optional,
     /// As often as one likes, at least once; only for the last.
     Many,
+    /// The same, or not at all.
+    Any,
 }
 
 /// An input that must be there.
@@ -149,6 +153,11 @@ pub const fn opt(name: &'static str) -> Port {
 /// An input that repeats.
 pub const fn many(name: &'static str) -> Port {
     Port { name, arity: Arity::Many, known: false }
+}
+
+/// An input that repeats or may be absent.
+pub const fn any(name: &'static str) -> Port {
+    Port { name, arity: Arity::Any, known: false }
 }
 
 /// Operands with contents, as `eval` sees them.
@@ -221,6 +230,8 @@ pub enum Meaning {
 pub enum Lower {
     /// From the definition of one element.
     Element(ElementFn),
+    /// By running the node's regions: the op is one that the lowering of control flow knows.
+    Regions,
     /// Not yet: the compiler refuses the node and says so.
     Interpreted,
 }
@@ -286,7 +297,7 @@ impl OpRow {
         match self.meaning {
             Meaning::Movement(f) | Meaning::Primitive(Lower::Element(f)) => Some(f(cx, output)),
             Meaning::Pointwise(f) => Some(pointwise_element(cx, f, ty)),
-            Meaning::Composite(_) | Meaning::Primitive(Lower::Interpreted) => None,
+            Meaning::Composite(_) | Meaning::Primitive(Lower::Regions | Lower::Interpreted) => None,
         }
     }
 }

@@ -8,9 +8,9 @@ use super::proto::{AttributeProto, FunctionProto, GraphProto, ModelProto, NodePr
 use super::tensor::{self, Files};
 use super::upgrade::{self, Call};
 use super::{Opsets, Options, domain};
-use burin_ir::graph::{Builder, Constant, Graph, Region, RegionData, Value};
+use burin_ir::graph::{Builder, Constant, Graph, Region, Value};
 use burin_ir::ops::{self, OpRow};
-use burin_ir::{Attr, DType, Scalar, Tensor, TensorType, Type};
+use burin_ir::{Attr, DType, Scalar, Tensor};
 use std::collections::{HashMap, HashSet};
 use std::sync::LazyLock;
 
@@ -59,7 +59,7 @@ pub(super) fn import_model(model: &ModelProto, files: Files, options: &Options) 
 }
 
 /// What the nodes of the model, or of one call of a function, are read against.
-struct Env<'m> {
+pub(super) struct Env<'m> {
     opsets: Opsets,
     /// A function's attributes, as the call gives them.
     bindings: HashMap<&'m str, &'m AttributeProto>,
@@ -68,13 +68,13 @@ struct Env<'m> {
 
 /// The names that nodes of one graph see. A name may stand for an absent operand of a function.
 #[derive(Default)]
-struct Scope<'a> {
-    values: HashMap<&'a str, Option<Value>>,
-    outer: Option<&'a Scope<'a>>,
+pub(super) struct Scope<'a> {
+    pub(super) values: HashMap<&'a str, Option<Value>>,
+    pub(super) outer: Option<&'a Scope<'a>>,
 }
 
 impl<'a> Scope<'a> {
-    fn define(&mut self, name: &'a str, value: Option<Value>) -> Result<(), String> {
+    pub(super) fn define(&mut self, name: &'a str, value: Option<Value>) -> Result<(), String> {
         match self.values.insert(name, value) {
             Some(_) => Err(format!("value {name:?} is defined twice")),
             None => Ok(()),
@@ -92,7 +92,7 @@ impl<'a> Scope<'a> {
         Err(format!("{name:?} is not defined: no node, input or initializer has that name"))
     }
 
-    fn get(&self, name: &str) -> Result<Value, String> {
+    pub(super) fn get(&self, name: &str) -> Result<Value, String> {
         self.lookup(name)?.ok_or_else(|| format!("{name:?} is absent"))
     }
 }
@@ -104,8 +104,8 @@ fn row(domain: &str, name: &str) -> Option<&'static OpRow> {
     INDEX.get(&(domain, name)).copied()
 }
 
-struct Importer<'m> {
-    graph: Graph,
+pub(super) struct Importer<'m> {
+    pub(super) graph: Graph,
     files: Files,
     functions: HashMap<(String, String, String), &'m FunctionProto>,
     /// How many nodes were read so far.
@@ -113,7 +113,7 @@ struct Importer<'m> {
 }
 
 impl<'m> Importer<'m> {
-    fn initializers(&mut self, g: &'m GraphProto, scope: &mut Scope<'m>) -> Result<(), String> {
+    pub(super) fn initializers(&mut self, g: &'m GraphProto, scope: &mut Scope<'m>) -> Result<(), String> {
         let fault = |name: &str, e: String| format!("initializer {name:?}: {e}");
         for t in &g.initializer {
             let data = tensor::tensor(t, &mut self.files).map_err(|e| fault(&t.name, e))?;
@@ -127,7 +127,7 @@ impl<'m> Importer<'m> {
         Ok(())
     }
 
-    fn nodes<'a>(
+    pub(super) fn nodes<'a>(
         &mut self,
         nodes: &'m [NodeProto],
         scope: &mut Scope<'a>,
@@ -193,13 +193,26 @@ impl<'m> Importer<'m> {
             let shown = if call.domain.is_empty() { "ai.onnx" } else { &call.domain };
             return Err(format!("op {} of domain {shown}, version {version}, is not supported", call.op));
         };
+        if row.name == "If"
+            && let Some(chosen) = self.chosen(&call)
+        {
+            return self.inline(&graphs, chosen, scope, env, region);
+        }
+        let back = match row.name {
+            "Scan" => self.scan_along_first_axes(&mut call, region)?,
+            _ => None,
+        };
+        let regions = self.regions(row, &mut call, &graphs, scope, env)?;
         attrs::conform(row.attrs, &mut call.attrs)?;
-        let regions = self.regions(row, &call, &graphs, scope, env)?;
         let mut builder = Builder { graph: &mut self.graph, region };
         let node = builder
             .node(row, &n.name, call.inputs, call.attrs, call.outputs, regions)
             .map_err(|e| e.strip_prefix(&format!("{}: ", row.name)).map_or(e.clone(), str::to_owned))?;
-        Ok(self.graph.nodes[node].outputs.clone())
+        let results = self.graph.nodes[node].outputs.clone();
+        match back {
+            Some(axes) => self.scanned_along(results, &axes, region),
+            None => Ok(results),
+        }
     }
 
     /// A node's attributes: values, and graphs.
@@ -250,57 +263,6 @@ impl<'m> Importer<'m> {
         self.nodes(&f.node, &mut scope, &inner, region)?;
         f.output.iter().map(|o| scope.get(o).map_err(|e| format!("the function's output {e}"))).collect()
     }
-
-    /// The regions of a control-flow node, from its graph attributes.
-    fn regions(
-        &mut self,
-        row: &OpRow,
-        call: &Call,
-        graphs: &[(&'m str, &'m GraphProto)],
-        scope: &Scope<'_>,
-        env: &Env<'m>,
-    ) -> Result<Vec<Region>, String> {
-        let names: &[&str] = match row.regions {
-            0 => &[],
-            1 => &["body"],
-            _ => &["then_branch", "else_branch"],
-        };
-        if let Some((name, _)) = graphs.iter().find(|(n, _)| !names.contains(n)) {
-            return Err(format!("unknown attribute {name}"));
-        }
-        let mut regions = Vec::new();
-        for name in names {
-            let found = graphs.iter().find(|(n, _)| n == name);
-            let (_, g) = found.ok_or_else(|| format!("attribute {name} is missing"))?;
-            let params = parameters(&self.graph, call)?;
-            regions.push(self.subgraph(g, params, scope, env).map_err(|e| format!("{name}: {e}"))?);
-        }
-        Ok(regions)
-    }
-
-    fn subgraph(
-        &mut self,
-        g: &'m GraphProto,
-        params: Vec<Type>,
-        outer: &Scope<'_>,
-        env: &Env<'m>,
-    ) -> Result<Region, String> {
-        if g.input.len() != params.len() {
-            return Err(format!("the subgraph has {} inputs, expected {}", g.input.len(), params.len()));
-        }
-        let region = self.graph.regions.push(RegionData::default());
-        let mut own = Scope::default();
-        self.initializers(g, &mut own)?;
-        let mut scope = Scope { values: own.values, outer: Some(outer) };
-        for (i, ty) in g.input.iter().zip(params) {
-            let v = self.graph.add_param(region, &i.name, ty);
-            scope.define(&i.name, Some(v))?;
-        }
-        self.nodes(&g.node, &mut scope, env, region)?;
-        let results: Result<Vec<Value>, String> = g.output.iter().map(|o| scope.get(&o.name)).collect();
-        self.graph.regions[region].results = results.map_err(|e| format!("output {e}"))?;
-        Ok(region)
-    }
 }
 
 /// The attribute itself or, in a function, the caller's that it refers to; `None` where the caller
@@ -328,42 +290,4 @@ fn constant(mut attrs: Vec<(String, Attr)>) -> Result<Tensor, String> {
             return Err(format!("a constant of attribute {name} ({:?}) is not supported", value.kind()));
         }
     })
-}
-
-/// The types of a subgraph's parameters. Values that a loop carries have the type they start with.
-fn parameters(graph: &Graph, call: &Call) -> Result<Vec<Type>, String> {
-    let ty = |v: &Option<Value>| match v {
-        Some(v) => Ok(graph.values[*v].ty.clone()),
-        None => Err("an operand is absent".to_owned()),
-    };
-    let scalar = |d: DType| Type::from(TensorType { dtype: d, shape: Vec::new() });
-    match call.op.as_str() {
-        "Loop" => {
-            let carried = call.inputs.iter().skip(2).map(ty);
-            [Ok(scalar(DType::I64)), Ok(scalar(DType::Bool))].into_iter().chain(carried).collect()
-        }
-        "Scan" => {
-            let scanned =
-                call.attr("num_scan_inputs").and_then(|a| if let Attr::Int(n) = a { Some(*n) } else { None });
-            let scanned = scanned.and_then(|n| usize::try_from(n).ok()).filter(|n| *n <= call.inputs.len());
-            let scanned = scanned.ok_or("num_scan_inputs is missing or fits not the number of inputs")?;
-            let axes = match call.attr("scan_input_axes") {
-                Some(Attr::Ints(v)) if v.len() == scanned => v.clone(),
-                None => vec![0; scanned],
-                _ => return Err(format!("scan_input_axes must list {scanned} axes")),
-            };
-            let (states, sequences) = call.inputs.split_at(call.inputs.len() - scanned);
-            let element = |(v, axis): (&Option<Value>, i64)| match ty(v)? {
-                Type::Tensor(mut t) => {
-                    let at = if axis < 0 { axis + t.rank() as i64 } else { axis };
-                    let at = usize::try_from(at).ok().filter(|a| *a < t.rank());
-                    t.shape.remove(at.ok_or_else(|| format!("scan axis {axis} is out of range for {t}"))?);
-                    Ok(Type::Tensor(t))
-                }
-                other => Err(format!("a scan over {other}, expected a tensor")),
-            };
-            states.iter().map(ty).chain(sequences.iter().zip(axes).map(element)).collect()
-        }
-        _ => Ok(Vec::new()),
-    }
 }

@@ -11,6 +11,7 @@
 
 mod attrs;
 mod body;
+pub(crate) mod control;
 mod inputs;
 mod order;
 pub mod proto;

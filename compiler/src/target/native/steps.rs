@@ -95,6 +95,18 @@ impl<'a, 'e> Steps<'a, 'e> {
                 self.refuse(b, negative, code::OUT_OF_RANGE, node, v);
                 Ok(())
             }
+            Step::Store(e, place, dtype) => {
+                let v = self.value(b, e)?;
+                let at = self.place(b, place)?;
+                let v = match dtype.bytes() {
+                    1 => b.ins().ireduce(types::I8, v),
+                    2 => b.ins().ireduce(types::I16, v),
+                    4 => b.ins().ireduce(types::I32, v),
+                    _ => v,
+                };
+                b.ins().store(memory(), v, at, 0);
+                Ok(())
+            }
             Step::Alloc(slot, bytes) => self.alloc(b, *slot, bytes),
             Step::If { cond, then, otherwise } => self.either(b, cond, [*then, *otherwise]),
             Step::Loop(l) => self.repeat(b, l),
@@ -278,14 +290,14 @@ impl<'a, 'e> Steps<'a, 'e> {
             b.ins().load(PTR, memory(), list, *i as i32 * 8)
         };
         let (base, offset) = match place {
-            Place::Input(i) => return Ok(listed(b, self.bases.inputs, i)),
-            Place::State(i) => return Ok(listed(b, self.bases.states, i)),
+            Place::Input(i, e) => (listed(b, self.bases.inputs, i), e.clone()),
+            Place::State(i, e) => (listed(b, self.bases.states, i), e.clone()),
             Place::Output(i, e) => (listed(b, self.bases.outputs, i), e.clone()),
             Place::Slot(i, e) => {
                 let at = self.entry.place_of_slot(*i);
                 (b.ins().load(PTR, memory(), self.table, at), e.clone())
             }
-            Place::Weights(offset) => (self.bases.weights, Expr::from(*offset as i64)),
+            Place::Weights(e) => (self.bases.weights, e.clone()),
             Place::Arena(e) => (self.bases.arena, e.clone()),
             Place::Scratch(e) => (self.bases.arena, &aligned(&self.entry.program.arena_bytes) + e),
         };

@@ -47,8 +47,8 @@ pub(super) fn chain(steps: usize, weight: &[f32]) -> Program {
     let call = |i: usize| program::Call {
         kernel: 0,
         args: vec![
-            if i == 0 { Place::Input(0) } else { at(i - 1) },
-            Place::Weights(64),
+            if i == 0 { Place::Input(0, Expr::ZERO) } else { at(i - 1) },
+            Place::Weights(Expr::from(64)),
             Place::Scratch(Expr::from(4)),
             if i + 1 == steps { Place::Output(0, Expr::ZERO) } else { at(i) },
         ],

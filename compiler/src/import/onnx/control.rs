@@ -1,0 +1,301 @@
+//! Control flow: subgraphs become regions, in the form that the rows of If, Loop and Scan want.
+//!
+//! A branch that is known not to be taken is not imported. A value that a loop carries and whose sizes
+//! change on the way has a symbol for each such size. A Scan runs along first axes: others are moved
+//! there before, and back afterwards.
+
+use super::body::{Env, Importer, Scope};
+use super::proto::{DimensionProto, DimensionValue, GraphProto, TypeValue, ValueInfoProto};
+use super::upgrade::Call;
+use burin_ir::graph::{Builder, Constant, Def, Region, RegionData, Value};
+use burin_ir::ops::OpRow;
+use burin_ir::{Attr, DType, Symbol, Tensor, TensorType, Type};
+
+/// The subgraphs of a node, by the names of their attributes.
+pub(super) type Graphs<'m> = [(&'m str, &'m GraphProto)];
+
+/// How often the parameters of a loop's body are made more general; each time one size more may vary.
+const ATTEMPTS: usize = 16;
+
+impl<'m> Importer<'m> {
+    /// The branch of an If that is taken, where that is known.
+    pub(super) fn chosen(&self, call: &Call) -> Option<&'static str> {
+        let cond = call.inputs.first().copied().flatten()?;
+        let holds = self.graph.values[cond].known.as_ref()?.first()?.as_const()? != 0;
+        Some(if holds { "then_branch" } else { "else_branch" })
+    }
+
+    /// Adds the nodes of a subgraph without parameters in place; gives its results.
+    pub(super) fn inline(
+        &mut self,
+        graphs: &Graphs<'m>,
+        name: &str,
+        outer: &Scope<'_>,
+        env: &Env<'m>,
+        region: Region,
+    ) -> Result<Vec<Value>, String> {
+        let g = graph(graphs, name)?;
+        let mut own = Scope::default();
+        self.initializers(g, &mut own)?;
+        let mut scope = Scope { values: own.values, outer: Some(outer) };
+        self.nodes(&g.node, &mut scope, env, region)?;
+        g.output.iter().map(|o| scope.get(&o.name)).collect()
+    }
+
+    /// The regions of a control-flow node, from its graph attributes.
+    pub(super) fn regions(
+        &mut self,
+        row: &OpRow,
+        call: &mut Call,
+        graphs: &Graphs<'m>,
+        scope: &Scope<'_>,
+        env: &Env<'m>,
+    ) -> Result<Vec<Region>, String> {
+        let names: &[&str] = match row.regions {
+            0 => &[],
+            1 => &["body"],
+            _ => &["then_branch", "else_branch"],
+        };
+        if let Some((name, _)) = graphs.iter().find(|(n, _)| !names.contains(n)) {
+            return Err(format!("unknown attribute {name}"));
+        }
+        let mut regions = Vec::new();
+        for name in names {
+            let g = graph(graphs, name)?;
+            let params = self.parameters(call)?;
+            let fault = |e: String| format!("{name}: {e}");
+            regions.push(self.body(call, g, params, scope, env).map_err(fault)?);
+        }
+        if call.op == "Loop" && self.counted(regions[0]) {
+            call.attrs.push(("counted".to_owned(), Attr::Int(1)));
+        }
+        Ok(regions)
+    }
+
+    /// A subgraph whose parameters fit whatever its results make of them.
+    fn body(
+        &mut self,
+        call: &Call,
+        g: &'m GraphProto,
+        mut params: Vec<Type>,
+        scope: &Scope<'_>,
+        env: &Env<'m>,
+    ) -> Result<Region, String> {
+        // Of a Loop's parameters the first is the number of the iteration, which is no result.
+        let skip = usize::from(call.op == "Loop");
+        let carried = match call.op.as_str() {
+            "Loop" => params.len(),
+            "Scan" => params.len() - scan_inputs(call)?,
+            _ => 0,
+        };
+        for _ in 0..ATTEMPTS {
+            let region = self.subgraph(g, params.clone(), scope, env)?;
+            let results: Vec<Type> =
+                self.graph.regions[region].results.iter().map(|v| self.graph.values[*v].ty.clone()).collect();
+            let mut changed = false;
+            for (param, result) in params[..carried].iter_mut().skip(skip).zip(&results) {
+                changed |= self.generalise(param, result);
+            }
+            if !changed {
+                return Ok(region);
+            }
+        }
+        Err("its sizes change in ways that cannot be followed".to_owned())
+    }
+
+    /// Gives a symbol to each size of a parameter that is another one in the result.
+    fn generalise(&mut self, param: &mut Type, result: &Type) -> bool {
+        let (Type::Tensor(p), Type::Tensor(r)) = (param, result) else { return false };
+        let mut changed = false;
+        for (a, b) in p.shape.iter_mut().zip(&r.shape) {
+            let own = a.as_symbol().is_some_and(|s| s.name().starts_with(VARYING));
+            if a != b && !own {
+                *a = Symbol::new(&format!("{VARYING}{}", self.graph.fresh_symbols)).into();
+                self.graph.fresh_symbols += 1;
+                changed = true;
+            }
+        }
+        changed
+    }
+
+    fn subgraph(
+        &mut self,
+        g: &'m GraphProto,
+        params: Vec<Type>,
+        outer: &Scope<'_>,
+        env: &Env<'m>,
+    ) -> Result<Region, String> {
+        if g.input.len() != params.len() {
+            return Err(format!("the subgraph has {} inputs, expected {}", g.input.len(), params.len()));
+        }
+        let region = self.graph.regions.push(RegionData::default());
+        let mut own = Scope::default();
+        self.initializers(g, &mut own)?;
+        let mut scope = Scope { values: own.values, outer: Some(outer) };
+        for (i, ty) in g.input.iter().zip(params) {
+            let v = self.graph.add_param(region, &i.name, ty);
+            scope.define(&i.name, Some(v))?;
+        }
+        self.nodes(&g.node, &mut scope, env, region)?;
+        let mut results = Vec::new();
+        for o in &g.output {
+            let v = scope.get(&o.name).map_err(|e| format!("output {e}"))?;
+            results.push(self.as_declared(v, o, region)?);
+        }
+        self.graph.regions[region].results = results;
+        Ok(region)
+    }
+
+    /// A result under the sizes that its declaration gives, where its own depend on data: that it has
+    /// as many elements is then checked in the run.
+    fn as_declared(&mut self, v: Value, o: &ValueInfoProto, region: Region) -> Result<Value, String> {
+        let Some(TypeValue::Tensor(declared)) = o.r#type.as_ref().and_then(|t| t.value.as_ref()) else {
+            return Ok(v);
+        };
+        let size = |d: &DimensionProto| match d.value {
+            Some(DimensionValue::Value(n)) => Some(n),
+            _ => None,
+        };
+        let sizes =
+            declared.shape.as_ref().and_then(|s| s.dim.iter().map(size).collect::<Option<Vec<i64>>>());
+        let own = self.graph.tensor_type(v);
+        let open = own.is_some_and(|t| t.shape.iter().any(|d| d.as_const().is_none()));
+        let Some(sizes) = sizes.filter(|s| open && own.is_some_and(|t| t.rank() == s.len())) else {
+            return Ok(v);
+        };
+        let shape = Constant::Data(Tensor::new(&[sizes.len()], &sizes));
+        let shape = self.graph.add_constant("", shape);
+        let mut builder = Builder { graph: &mut self.graph, region };
+        builder.op("Reshape", &[v, shape], vec![("allowzero", Attr::Int(1))])
+    }
+
+    /// Whether a Loop's body goes on as it is told: it then runs as often as its bound says, or never.
+    fn counted(&self, region: Region) -> bool {
+        let data = &self.graph.regions[region];
+        let Some(mut v) = data.results.first().copied() else { return false };
+        loop {
+            match &self.graph.values[v].def {
+                Def::Const(Constant::Data(t)) => return t.len() == 1 && t.get(0).as_bool(),
+                Def::Result(n, 0) if self.graph.nodes[*n].op.name == "Identity" => {
+                    let Some(of) = self.graph.nodes[*n].inputs[0] else { return false };
+                    v = of;
+                }
+                Def::Param(r, 1) => return *r == region,
+                _ => return false,
+            }
+        }
+    }
+
+    /// The types of a subgraph's parameters. Values that a loop carries have the type they start with.
+    fn parameters(&self, call: &Call) -> Result<Vec<Type>, String> {
+        let ty = |v: &Option<Value>| match v {
+            Some(v) => Ok(self.graph.values[*v].ty.clone()),
+            None => Err("an operand is absent".to_owned()),
+        };
+        let scalar = |d: DType| Type::from(TensorType { dtype: d, shape: Vec::new() });
+        match call.op.as_str() {
+            "Loop" => {
+                let carried = call.inputs.iter().skip(2).map(ty);
+                [Ok(scalar(DType::I64)), Ok(scalar(DType::Bool))].into_iter().chain(carried).collect()
+            }
+            "Scan" => {
+                let (states, scanned) = call.inputs.split_at(call.inputs.len() - scan_inputs(call)?);
+                let element = |v: &Option<Value>| match ty(v)? {
+                    Type::Tensor(mut t) if t.rank() > 0 => {
+                        t.shape.remove(0);
+                        Ok(Type::Tensor(t))
+                    }
+                    other => Err(format!("a scan over {other}, expected a tensor of rank 1 or more")),
+                };
+                states.iter().map(ty).chain(scanned.iter().map(element)).collect()
+            }
+            _ => Ok(Vec::new()),
+        }
+    }
+
+    /// Moves the scanned axes of a Scan's inputs to the front; gives the axes along which its results
+    /// are wanted, if they are not all the first.
+    pub(super) fn scan_along_first_axes(
+        &mut self,
+        call: &mut Call,
+        region: Region,
+    ) -> Result<Option<Vec<i64>>, String> {
+        let scanned = scan_inputs(call)?;
+        let first = call.inputs.len() - scanned;
+        let axes = take_ints(call, "scan_input_axes").unwrap_or_else(|| vec![0; scanned]);
+        if axes.len() != scanned {
+            return Err(format!("scan_input_axes are {axes:?}, expected {scanned} of them"));
+        }
+        for (i, axis) in axes.into_iter().enumerate() {
+            let v = call.inputs[first + i].ok_or("an operand is absent")?;
+            let rank = self.rank(v)?;
+            let axis = normal(axis, rank)?;
+            let perm = std::iter::once(axis).chain((0..rank).filter(|d| *d != axis));
+            call.inputs[first + i] = Some(self.transposed(v, perm.collect(), region)?);
+        }
+        Ok(take_ints(call, "scan_output_axes").filter(|axes| axes.iter().any(|a| *a != 0)))
+    }
+
+    /// A Scan's results, the last of which are wanted along these axes instead of the first.
+    pub(super) fn scanned_along(
+        &mut self,
+        mut results: Vec<Value>,
+        axes: &[i64],
+        region: Region,
+    ) -> Result<Vec<Value>, String> {
+        let first = results.len().saturating_sub(axes.len());
+        for (v, axis) in results[first..].iter_mut().zip(axes) {
+            let rank = self.rank(*v)?;
+            let axis = normal(*axis, rank)?;
+            let place = |d: i64| if d == axis { 0 } else { d + i64::from(d < axis) };
+            *v = self.transposed(*v, (0..rank).map(place).collect(), region)?;
+        }
+        Ok(results)
+    }
+
+    fn rank(&self, v: Value) -> Result<i64, String> {
+        let ty = self.graph.tensor_type(v);
+        Ok(ty.ok_or_else(|| format!("found {}, expected a tensor", self.graph.values[v].ty))?.rank() as i64)
+    }
+
+    fn transposed(&mut self, v: Value, perm: Vec<i64>, region: Region) -> Result<Value, String> {
+        if perm.is_sorted() {
+            return Ok(v);
+        }
+        let mut builder = Builder { graph: &mut self.graph, region };
+        builder.op("Transpose", &[v], vec![("perm", Attr::Ints(perm))])
+    }
+}
+
+fn normal(axis: i64, rank: i64) -> Result<i64, String> {
+    let from_start = if axis < 0 { axis + rank } else { axis };
+    match (0..rank).contains(&from_start) {
+        true => Ok(from_start),
+        false => Err(format!("scan axis {axis} is out of range for rank {rank}")),
+    }
+}
+
+/// What the names of sizes begin with that change from one iteration to the next.
+pub(crate) const VARYING: &str = "?v";
+
+fn graph<'m>(graphs: &Graphs<'m>, name: &str) -> Result<&'m GraphProto, String> {
+    let found = graphs.iter().find(|(n, _)| *n == name);
+    found.map(|(_, g)| *g).ok_or_else(|| format!("attribute {name} is missing"))
+}
+
+fn scan_inputs(call: &Call) -> Result<usize, String> {
+    let given = match call.attr("num_scan_inputs") {
+        Some(Attr::Int(n)) => usize::try_from(*n).ok(),
+        _ => None,
+    };
+    let fits = given.filter(|n| (1..=call.inputs.len()).contains(n));
+    fits.ok_or_else(|| "num_scan_inputs is missing or fits not the number of inputs".to_owned())
+}
+
+fn take_ints(call: &mut Call, name: &str) -> Option<Vec<i64>> {
+    let at = call.attrs.iter().position(|(n, _)| n == name)?;
+    match call.attrs.remove(at).1 {
+        Attr::Ints(v) => Some(v),
+        _ => None,
+    }
+}
