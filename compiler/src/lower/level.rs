@@ -15,6 +15,10 @@ pub(super) struct Lowering<'m> {
     pub(super) kernels: Kernels<'m>,
     /// Named sizes that are not computed yet.
     pub(super) sizes: Vec<(Symbol, Expr)>,
+    /// Symbols that are known from the beginning of a call: its dimensions, and `lets`.
+    pub(super) constant: HashSet<Symbol>,
+    /// Symbols that follow from dimensions alone, in order.
+    pub(super) lets: Vec<(Symbol, Expr)>,
     /// How many names were made.
     pub(super) names: usize,
 }
@@ -84,8 +88,8 @@ impl Level {
         };
         let uses: Vec<Option<Use>> = all.iter().map(use_of).collect();
         let name = lowering.name("arena");
-        let memory =
-            Memory::plan(&graph, &places, (&all, &uses), &entry.known, &entry.allocates, &managed, name);
+        let fixed = entry.known.union(&lowering.constant).copied().collect();
+        let memory = Memory::plan(&graph, &places, (&all, &uses), &fixed, &entry.allocates, &managed, name);
         Ok(Level { graph, fusion, places, events: all, uses, memory, sets })
     }
 }

@@ -47,8 +47,17 @@ fn places(e: &Events<'_>, values: &[Value]) -> Result<Vec<(RootId, Expr)>, Strin
     values.iter().map(place).collect()
 }
 
-/// A new root of a level that is an inner one's arena.
-fn arena(e: &mut Events<'_>, level: &Level) -> RootId {
+/// A new root of a level that is an inner one's arena. What its offsets need is known before.
+fn arena(e: &mut Events<'_>, level: &Level, lowering: &mut Lowering<'_>) -> RootId {
+    for (s, offset) in &level.memory.plan.lets {
+        if follows(offset, &lowering.constant) {
+            lowering.constant.insert(*s);
+            lowering.lets.push((*s, offset.clone()));
+            e.known.insert(*s);
+        } else {
+            e.set(*s, offset.clone());
+        }
+    }
     e.places.roots.push(Root::Arena(level.memory.plan.total.clone()));
     e.places.roots.len() - 1
 }
@@ -94,7 +103,7 @@ fn branches(e: &mut Events<'_>, data: &NodeData, lowering: &mut Lowering<'_>) ->
             lowering,
         )?;
         sets.extend(level.sets.iter().copied());
-        let arena = arena(e, &level);
+        let arena = arena(e, &level, lowering);
         control.reads.extend(&captured);
         control.writes.push(arena);
         let (inputs, outputs) = (places(e, &captured)?, places(e, &data.outputs)?);
@@ -283,7 +292,7 @@ fn repeated(
     for (result, out, from_end) in &r.stacked {
         output_places.push(row(*out, tensor(graph, *result)?, *from_end, e)?);
     }
-    let arena = arena(e, &level);
+    let arena = arena(e, &level, lowering);
     let written = [&output_places, &state_places, &input_places[..r.cells.len()].to_vec()];
     let mut writes: Vec<RootId> = written.into_iter().flatten().map(|(root, _)| *root).collect();
     writes.push(arena);

@@ -33,8 +33,10 @@ pub struct Report {
 /// Lowers a graph.
 pub fn lower(graph: &Graph, machine: &Machine) -> Result<(Program, Report), String> {
     let sizes::Named { graph, sizes } = sizes::name(graph);
-    let mut lowering = Lowering { kernels: Kernels::new(machine), sizes, names: 0 };
     let mut program = ports(&graph);
+    let constant = program.dims.iter().copied().collect();
+    let mut lowering =
+        Lowering { kernels: Kernels::new(machine), sizes, constant, lets: Vec::new(), names: 0 };
     let unbounded = |i: usize| program.unbounded(i);
     let entry = Entry {
         known: graph.dims().into_iter().collect(),
@@ -47,7 +49,8 @@ pub fn lower(graph: &Graph, machine: &Machine) -> Result<(Program, Report), Stri
     let mut report = declined(&level.graph, &level.fusion);
     report.orders = (level.fusion.orders.count(), level.fusion.orders.changes(&level.graph));
     report.arena = (level.memory.plan.typical_total, level.memory.plan.typical_bound);
-    program.lets.clone_from(&level.memory.plan.lets);
+    program.lets = std::mem::take(&mut lowering.lets);
+    program.lets.extend(level.memory.plan.lets.iter().cloned());
     program.arena_bytes = level.memory.plan.total.clone();
     let place = |i: usize| {
         if program.unbounded(i) { Place::Slot(i, Expr::ZERO) } else { Place::Output(i, Expr::ZERO) }
@@ -218,10 +221,7 @@ impl Writer<'_> {
         let told = self.report.groups.len();
         let block = self.program.blocks.len();
         self.program.blocks.push(Vec::new());
-        let mut steps: Vec<Step> =
-            inner.level.memory.plan.lets.iter().map(|(s, e)| Step::Let(*s, e.clone())).collect();
-        steps.extend(self.level(&inner.level, &outside)?);
-        self.program.blocks[block] = steps;
+        self.program.blocks[block] = self.level(&inner.level, &outside)?;
         for group in &mut self.report.groups[told..] {
             (group.nodes, group.result, group.part_of) = (Vec::new(), None, None);
         }

@@ -20,6 +20,7 @@ pub mod pool;
 pub mod quantize;
 pub mod reduce;
 pub mod resize;
+pub mod rnn;
 pub mod rules;
 pub mod scatter;
 pub mod shape;
@@ -65,6 +66,7 @@ pub const FAMILIES: &[&[OpRow]] = &[
     scatter::ROWS,
     resize::ROWS,
     control::ROWS,
+    rnn::ROWS,
 ];
 
 /// Everything that is to be said of an op. Make one with [`OpRow::new`] and the `with` methods'
