@@ -8,6 +8,7 @@ use super::shape::size;
 use super::{EvalCx, Lower, Meaning, OpRow, Port, any, one, opt};
 use crate::attr::{AttrKind, AttrSpec, Default};
 use crate::dtype::DType;
+use crate::element::{Element, Term};
 use crate::expr::Expr;
 use crate::graph::infer::{Cx, Info};
 use crate::scalar::Scalar;
@@ -34,6 +35,19 @@ pub const ROWS: &[OpRow] = &[
         )
     },
     OpRow {
+        view: true,
+        attrs: &[AttrSpec::new("holds", AttrKind::Int, Default::Int(1))],
+        checks: Some(assume_checks),
+        samples: &["Assume(f32[2,3], bool[] = true)", "Assume(i8[4], bool[] = false) {holds = 0}"],
+        ..OpRow::new(
+            "Assume",
+            None,
+            &[one("data"), one("cond").known()],
+            assume_infer,
+            Meaning::Movement(assume_element),
+        )
+    },
+    OpRow {
         regions: 1,
         outputs: (1, MANY),
         attrs: &[AttrSpec::new("counted", AttrKind::Int, Default::Int(0))],
@@ -52,6 +66,23 @@ pub const ROWS: &[OpRow] = &[
         ..OpRow::new("Scan", Some(("", 25)), &[any("inputs")], scan_infer, Meaning::Primitive(Lower::Regions))
     },
 ];
+
+/// The operand, in a run in which the condition is what it is assumed to be.
+fn assume_infer(cx: &Cx<'_>) -> Result<Vec<Info>, String> {
+    rules::expect("input 1 (cond)", cx.dtype(1)?, rules::BOOL)?;
+    rules::same_as_first::<{ rules::ANY }>(cx)
+}
+
+fn assume_checks(cx: &Cx<'_>) -> Result<Vec<Expr>, String> {
+    let cond = cx.known(1).and_then(|k| k.first()).ok_or("its condition is not one element")?;
+    let wanted = i64::from(cx.attrs.flag("holds"));
+    Ok(vec![cond - wanted, -&(cond - wanted)])
+}
+
+fn assume_element(cx: &Cx<'_>, _: usize) -> Result<Element, String> {
+    let (axes, index) = rules::indices(cx.shape(0)?.len());
+    Ok(Element { axes, body: Term::load(cx.dtype(0)?, 0, index) })
+}
 
 const LOOP_INPUTS: &[Port] = &[opt("M").known(), opt("cond").known(), any("v_initial")];
 

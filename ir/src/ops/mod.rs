@@ -96,8 +96,7 @@ pub struct OpRow {
     /// Whether the result holds the first operand's elements in the same row-major order, under
     /// another shape: compiled code then needs no copy. Only for [`Meaning::Movement`].
     pub view: bool,
-    /// What must be zero or above, where that depends on data: compiled code refuses a call in which
-    /// one is not.
+    /// What must be zero or above: a call in which one is not is refused.
     pub checks: Option<ChecksFn>,
     /// What it does besides computing its results.
     pub effect: Effect,

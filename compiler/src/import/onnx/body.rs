@@ -2,6 +2,7 @@
 //! through the graph's builder, which checks it against its row and infers its results.
 
 use super::attrs;
+use super::control::Guesses;
 use super::inputs::{Dimensions, identifier};
 use super::order::{describe, order};
 use super::proto::{AttributeProto, FunctionProto, GraphProto, ModelProto, NodeProto, attribute_type};
@@ -19,8 +20,26 @@ const MAX_DEPTH: usize = 48;
 /// How many nodes a model may have once its functions are inlined.
 const MAX_NODES: usize = 1 << 22;
 
-/// The graph of a decoded model.
-pub(super) fn import_model(model: &ModelProto, files: Files, options: &Options) -> Result<Graph, String> {
+/// The graph of a decoded model. Where the branches of a condition differ in more than sizes, one of
+/// them is guessed, and the first guesses that the rest of the model fits are kept.
+pub(super) fn import_model(model: &ModelProto, files: &Files, options: &Options) -> Result<Graph, String> {
+    let mut guesses = Guesses::default();
+    let mut first = None;
+    loop {
+        match attempt(model, files.clone(), options, &mut guesses) {
+            Ok(graph) => return Ok(graph),
+            Err(e) if guesses.next() => drop(first.get_or_insert(e)),
+            Err(e) => return Err(first.unwrap_or(e)),
+        }
+    }
+}
+
+fn attempt(
+    model: &ModelProto,
+    files: Files,
+    options: &Options,
+    guesses: &mut Guesses,
+) -> Result<Graph, String> {
     let proto = model.graph.as_ref().ok_or("not an ONNX model: it has no graph")?;
     let opsets = Opsets::new(&model.opset_import)?;
     if opsets.0.is_empty() {
@@ -30,7 +49,7 @@ pub(super) fn import_model(model: &ModelProto, files: Files, options: &Options) 
     let functions = model.functions.iter().map(|f| (key(f), f)).collect();
     let graph = Graph::new(&identifier(&proto.name));
     let region = graph.body;
-    let mut importer = Importer { graph, files, functions, nodes: 0 };
+    let mut importer = Importer { graph, files, functions, nodes: 0, guesses };
     let constants: HashSet<&str> = proto.initializer.iter().map(|t| t.name.as_str()).collect();
     let mut scope = Scope::default();
     importer.initializers(proto, &mut scope)?;
@@ -104,15 +123,16 @@ fn row(domain: &str, name: &str) -> Option<&'static OpRow> {
     INDEX.get(&(domain, name)).copied()
 }
 
-pub(super) struct Importer<'m> {
+pub(super) struct Importer<'m, 'g> {
     pub(super) graph: Graph,
     files: Files,
     functions: HashMap<(String, String, String), &'m FunctionProto>,
     /// How many nodes were read so far.
     nodes: usize,
+    pub(super) guesses: &'g mut Guesses,
 }
 
-impl<'m> Importer<'m> {
+impl<'m> Importer<'m, '_> {
     pub(super) fn initializers(&mut self, g: &'m GraphProto, scope: &mut Scope<'m>) -> Result<(), String> {
         let fault = |name: &str, e: String| format!("initializer {name:?}: {e}");
         for t in &g.initializer {
@@ -203,6 +223,9 @@ impl<'m> Importer<'m> {
             _ => None,
         };
         let regions = self.regions(row, &mut call, &graphs, scope, env)?;
+        if row.name == "If" && self.differ(&regions) {
+            return self.guess(&call, &graphs, scope, env, region);
+        }
         attrs::conform(row.attrs, &mut call.attrs)?;
         let mut builder = Builder { graph: &mut self.graph, region };
         let node = builder

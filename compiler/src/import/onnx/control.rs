@@ -17,7 +17,7 @@ pub(super) type Graphs<'m> = [(&'m str, &'m GraphProto)];
 /// How often the parameters of a loop's body are made more general; each time one size more may vary.
 const ATTEMPTS: usize = 16;
 
-impl<'m> Importer<'m> {
+impl<'m> Importer<'m, '_> {
     /// The branch of an If that is taken, where that is known.
     pub(super) fn chosen(&self, call: &Call) -> Option<&'static str> {
         let cond = call.inputs.first().copied().flatten()?;
@@ -40,6 +40,33 @@ impl<'m> Importer<'m> {
         let mut scope = Scope { values: own.values, outer: Some(outer) };
         self.nodes(&g.node, &mut scope, env, region)?;
         g.output.iter().map(|o| scope.get(&o.name)).collect()
+    }
+
+    /// Whether the results of two branches differ in more than sizes.
+    pub(super) fn differ(&self, branches: &[Region]) -> bool {
+        let ty = |r: &Region| {
+            let results = self.graph.regions[*r].results.iter();
+            results.map(|v| self.graph.tensor_type(*v).map(|t| (t.dtype, t.rank()))).collect::<Vec<_>>()
+        };
+        branches.windows(2).any(|w| ty(&w[0]) != ty(&w[1]))
+    }
+
+    /// The results of the branch that is guessed to be taken; a run in which it is not is refused.
+    pub(super) fn guess(
+        &mut self,
+        call: &Call,
+        graphs: &Graphs<'m>,
+        outer: &Scope<'_>,
+        env: &Env<'m>,
+        region: Region,
+    ) -> Result<Vec<Value>, String> {
+        let holds = self.guesses.ask();
+        let cond = call.inputs.first().copied().flatten().ok_or("its condition is absent")?;
+        let name = if holds { "then_branch" } else { "else_branch" };
+        let results = self.inline(graphs, name, outer, env, region)?;
+        let mut builder = Builder { graph: &mut self.graph, region };
+        let assumed = |v| builder.op("Assume", &[v, cond], vec![("holds", Attr::Int(holds.into()))]);
+        results.into_iter().map(assumed).collect()
     }
 
     /// The regions of a control-flow node, from its graph attributes.
@@ -272,6 +299,38 @@ fn normal(axis: i64, rank: i64) -> Result<i64, String> {
     match (0..rank).contains(&from_start) {
         true => Ok(from_start),
         false => Err(format!("scan axis {axis} is out of range for rank {rank}")),
+    }
+}
+
+/// Which branches are taken where that must be guessed, in the order of the questions.
+#[derive(Default)]
+pub(super) struct Guesses {
+    made: Vec<bool>,
+    asked: usize,
+}
+
+/// More questions than this are not answered in every way.
+const MOST_GUESSES: usize = 6;
+
+impl Guesses {
+    fn ask(&mut self) -> bool {
+        if self.asked == self.made.len() {
+            self.made.push(true);
+        }
+        self.asked += 1;
+        self.made[self.asked - 1]
+    }
+
+    /// Goes on to other guesses; false where there are none.
+    pub(super) fn next(&mut self) -> bool {
+        self.made.truncate(self.asked);
+        self.asked = 0;
+        while self.made.pop_if(|g| !*g).is_some() {}
+        match self.made.last_mut() {
+            Some(last) => *last = false,
+            None => return false,
+        }
+        self.made.len() <= MOST_GUESSES
     }
 }
 

@@ -77,7 +77,7 @@ pub fn import_bytes(
     let fault = |message: String| ImportError::Model { file: file.to_owned(), message };
     let model = ModelProto::decode(bytes).map_err(|e| fault(format!("not an ONNX model: {e}")))?;
     let files = tensor::Files::beside(folder);
-    body::import_model(&model, files, options).map_err(fault)
+    body::import_model(&model, &files, options).map_err(fault)
 }
 
 /// Reads a file that holds one tensor (`.pb`).

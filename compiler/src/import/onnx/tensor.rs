@@ -88,7 +88,7 @@ pub fn map_file(path: &Path) -> std::io::Result<Bytes> {
 }
 
 /// Files beside the model that hold constants.
-#[derive(Default)]
+#[derive(Default, Clone)]
 pub(super) struct Files {
     /// The model's folder; absent for a model that came from memory.
     folder: Option<PathBuf>,
