@@ -77,6 +77,7 @@ fn usage(out: &mut String, p: &Program, name: &str, upper: &str) {
     let list = |n: usize, what: &str| (0..n).map(|i| format!("{what}{i}")).collect::<Vec<_>>().join(", ");
     let dims: Vec<&str> = p.dims.iter().map(|d| d.name()).collect();
     let dims = if dims.is_empty() { "0".to_owned() } else { dims.join(", ") };
+    let alloc = if p.slots > 0 { ", .alloc = alloc" } else { "" };
     let _ = write!(
         out,
         "\n   int64_t dims[] = {{{dims}}}, shapes[{upper}_OUTPUT_RANKS + 1];\n\
@@ -87,7 +88,7 @@ fn usage(out: &mut String, p: &Program, name: &str, upper: &str) {
          \x20  void *outputs[] = {{{}}};\n\
          \x20  burin_call call = {{.weights = {name}_weights, .arena = arena, .inputs = inputs, .outputs = outputs,\n\
          \x20                     .output_dims = shapes, .dims = dims, .workers = 1,\n\
-         \x20                     .variant = plan.variant}};\n\
+         \x20                     .variant = plan.variant{alloc}}};\n\
          \x20  if ({name}_run(&call)) return 1;\n\n\
          \x20  {name}_plan chooses the code for the best level named above that the CPU has, and answers\n\
          \x20  BURIN_CPU where it has none. {name}_run takes that choice from call.variant; without it, it\n\
@@ -95,6 +96,15 @@ fn usage(out: &mut String, p: &Program, name: &str, upper: &str) {
         list(p.inputs.len(), "input"),
         list(p.outputs.len(), "output"),
     );
+    if p.slots > 0 {
+        let slots = p.slots;
+        let _ = writeln!(
+            out,
+            "\n   Sizes depend on the data: alloc(host, slot, bytes) must give memory for each of {slots} slots. Those\n\
+             \x20  below {upper}_OUTPUTS are outputs, whose pointers stay NULL above and whose extents are in shapes\n\
+             \x20  after the run; the others are free again then."
+        );
+    }
 }
 
 /// Text that cannot end a comment.

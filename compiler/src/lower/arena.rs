@@ -74,8 +74,7 @@ fn lives(places: &Places, events: &[Event]) -> (HashMap<RootId, Life>, Vec<RootI
     let mut lives: HashMap<RootId, Life> = HashMap::new();
     let mut order = Vec::new();
     for (at, event) in events.iter().enumerate() {
-        let read = event.reads().iter().map(|v| places.of(*v).root);
-        for root in read.chain(event.writes().iter().copied()) {
+        for root in event.reads_roots(places).into_iter().chain(event.writes().iter().copied()) {
             lives.entry(root).and_modify(|l| l.1 = at).or_insert_with(|| {
                 order.push(root);
                 (at, at)
@@ -153,7 +152,7 @@ fn arena(
     for (at, (event, used)) in events.iter().zip(uses).enumerate() {
         let (Event::Call(d), Some(used)) = (event, used) else { continue };
         let starts = own.contains(&d.writes) && lives.get(&d.writes).is_some_and(|l| l.0 == at);
-        if !starts || d.offset != 0 {
+        if !starts || d.offset != 0 || d.held.is_some() {
             continue;
         }
         for b in &used.in_place {

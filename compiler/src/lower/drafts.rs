@@ -3,7 +3,7 @@
 
 use super::events::Draft;
 use super::group::{self, Layout};
-use super::place::{Places, Root};
+use super::place::{Places, Root, RootId};
 use crate::graph::fuse::{Fusion, assembled_parts, fill_value};
 use burin_ir::graph::{Graph, Value};
 use burin_ir::{Expr, TensorType};
@@ -22,7 +22,14 @@ pub(super) fn draft(
     let p = places.of(v);
     let Some(parts) = assembled_parts(graph, node) else {
         let lowered = group::lower(graph, fusion, places, v).map_err(fail)?;
-        out.push(Draft { lowered, writes: p.root, offset: p.offset.clone(), name, result: Some(v) });
+        out.push(Draft {
+            lowered,
+            writes: p.root,
+            offset: p.offset.clone(),
+            name,
+            result: Some(v),
+            held: None,
+        });
         return Ok(());
     };
     for (part, start) in &parts {
@@ -31,7 +38,7 @@ pub(super) fn draft(
         }
         let (root, offset, layout) = places.part(v, start);
         let lowered = group::copy(graph, fusion, places, *part, &layout).map_err(fail)?;
-        out.push(Draft { lowered, writes: root, offset, name: name.clone(), result: Some(v) });
+        out.push(Draft { lowered, writes: root, offset, name: name.clone(), result: Some(v), held: None });
     }
     if let Some(value) = fill_value(graph, node) {
         let ty = graph.tensor_type(v).ok_or("a padded value is no tensor")?;
@@ -40,7 +47,14 @@ pub(super) fn draft(
         for (corner, shape) in border(ty, &inner.shape, start) {
             let (root, offset, layout) = places.part(v, &corner);
             let lowered = group::fill(ty.dtype, value, &shape, &layout);
-            out.push(Draft { lowered, writes: root, offset, name: name.clone(), result: Some(v) });
+            out.push(Draft {
+                lowered,
+                writes: root,
+                offset,
+                name: name.clone(),
+                result: Some(v),
+                held: None,
+            });
         }
     }
     Ok(())
@@ -72,18 +86,23 @@ pub(super) fn final_copies(
     places: &mut Places,
     out: &mut Vec<Draft>,
 ) -> Result<(), String> {
-    let mut copy_to = |places: &mut Places, v: Value, root: Root, name: &str| -> Result<(), String> {
+    let mut copy_to = |places: &mut Places,
+                       v: Value,
+                       held: Option<RootId>,
+                       root: Root,
+                       name: &str|
+     -> Result<(), String> {
         let ty = graph.tensor_type(v).ok_or_else(|| format!("{name} is no tensor"))?;
         let layout = Layout::contiguous(&ty.shape);
         let lowered = group::copy(graph, fusion, places, v, &layout)?;
         places.roots.push(root);
         let writes = places.roots.len() - 1;
-        out.push(Draft { lowered, writes, offset: Expr::ZERO, name: name.to_owned(), result: None });
+        out.push(Draft { lowered, writes, offset: Expr::ZERO, name: name.to_owned(), result: None, held });
         Ok(())
     };
     for (i, v) in graph.outputs().iter().enumerate() {
         if !places.direct_outputs.contains(&i) {
-            copy_to(places, *v, Root::Output(i), &format!("output {}", graph.output_names[i]))?;
+            copy_to(places, *v, None, Root::Output(i), &format!("output {}", graph.output_names[i]))?;
         }
     }
     // A state's next value may be another state's present one: all are read before any is written.
@@ -97,18 +116,14 @@ pub(super) fn final_copies(
         if matches!(from, Root::State(_)) {
             let ty = graph.tensor_type(s.next).ok_or("a state is no tensor")?;
             let bytes = ty.elements() * ty.dtype.bytes() as i64;
-            copy_to(places, s.next, Root::Arena(bytes), &name)?;
+            copy_to(places, s.next, None, Root::Arena(bytes), &name)?;
             held.push((i, Some(places.roots.len() - 1), name));
         } else {
             held.push((i, None, name));
         }
     }
     for (i, from, name) in held {
-        let next = graph.states[i].next;
-        if let Some(root) = from {
-            places.move_to(next, root);
-        }
-        copy_to(places, next, Root::State(i), &name)?;
+        copy_to(places, graph.states[i].next, from, Root::State(i), &name)?;
     }
     Ok(())
 }

@@ -18,6 +18,8 @@ pub(super) struct Draft {
     pub(super) name: String,
     /// The stored value that this computes or fills a part of.
     pub(super) result: Option<Value>,
+    /// Where its one operand was copied to before, if it is not read where it lies.
+    pub(super) held: Option<RootId>,
 }
 
 /// Something that happens.
@@ -80,6 +82,14 @@ impl Event {
             Event::Read(v, ..) => std::slice::from_ref(v),
             Event::Control(c) => &c.reads,
             Event::Let(..) | Event::Check(..) | Event::Store(..) | Event::Alloc(..) => &[],
+        }
+    }
+
+    /// The roots that it reads.
+    pub(super) fn reads_roots(&self, places: &Places) -> Vec<RootId> {
+        match self {
+            Event::Call(Draft { held: Some(root), .. }) => vec![*root],
+            _ => self.reads().iter().map(|v| places.of(*v).root).collect(),
         }
     }
 

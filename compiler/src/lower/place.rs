@@ -138,13 +138,6 @@ impl Places {
         Ok(places)
     }
 
-    /// Says that a value's elements are now in another root, which they fill.
-    pub fn move_to(&mut self, v: Value, root: RootId) {
-        if let Some(p) = self.placed.get_mut(&v) {
-            (p.root, p.offset) = (root, Expr::ZERO);
-        }
-    }
-
     /// Ensures a place for a constant.
     pub fn place_constant(&mut self, graph: &Graph, v: Value) {
         if matches!(graph.values[v].def, Def::Const(_)) && !self.placed.contains_key(&v) {

@@ -236,7 +236,7 @@ fn begin(e: &mut Events<'_>, operand: Value, result: Value, varies: bool) -> Res
     }
     let lowered = group::copy(graph, e.fusion, e.places, operand, &Layout::contiguous(&ty.shape))?;
     let name = "the first value of a loop".to_owned();
-    e.calls(vec![Draft { lowered, writes: root, offset: Expr::ZERO, name, result: None }]);
+    e.calls(vec![Draft { lowered, writes: root, offset: Expr::ZERO, name, result: None, held: None }]);
     Ok(root)
 }
 

@@ -176,7 +176,10 @@ impl Writer<'_> {
 
     fn call(&mut self, site: &Site<'_>, d: &Draft, number: usize) -> Step {
         let nest = &d.lowered.nest;
-        let mut args: Vec<Place> = d.lowered.reads.iter().map(|v| site.value(*v)).collect();
+        let mut args: Vec<Place> = match d.held {
+            Some(root) => vec![site.place(root, &Expr::ZERO)],
+            None => d.lowered.reads.iter().map(|v| site.value(*v)).collect(),
+        };
         let written = nest.buffers.last().map_or(1, |b| b.dtype.bytes() as i64);
         args.push(site.place(d.writes, &(&d.offset * written)));
         self.report.groups.push(self.kernels.group(number, d, &site.level.places));

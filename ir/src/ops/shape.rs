@@ -268,7 +268,9 @@ fn reshape_checks(cx: &Cx<'_>) -> Result<Vec<Expr>, String> {
     let infos = reshape_infer(cx)?;
     let to = infos[0].ty.tensor().ok_or("the result is no tensor")?;
     let more = to.elements() - data.elements();
-    Ok(vec![-&more, more])
+    // What is below -1 means nothing.
+    let given = cx.known(1).unwrap_or_default().iter().filter(|e| e.as_const().is_none());
+    Ok([-&more, more].into_iter().chain(given.map(|e| e + 1)).collect())
 }
 
 fn flatten_infer(cx: &Cx<'_>) -> Result<Vec<Info>, String> {

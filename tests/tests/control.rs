@@ -1,0 +1,179 @@
+//! Control flow and sizes that depend on data: graphs that the evaluator and compiled code run alike, and
+//! calls that both refuse.
+
+use burin_ir::graph::{self, Graph, eval};
+use burin_ir::{DType, Scalar, Tensor};
+use burin_runtime::Session;
+use burin_tests::native;
+
+fn floats(shape: &[usize]) -> Tensor {
+    let n: usize = shape.iter().product();
+    let data: Vec<f32> = (0..n).map(|i| ((i * 7 + 3) % 11) as f32 / 4.0 - 1.0).collect();
+    Tensor::new(shape, &data)
+}
+
+fn number(v: i64) -> Tensor {
+    Tensor::scalar(DType::I64, Scalar::I(v))
+}
+
+fn flag(v: bool) -> Tensor {
+    Tensor::scalar(DType::Bool, Scalar::I(v.into()))
+}
+
+fn parse(text: &str) -> Graph {
+    let g = graph::parse(text).unwrap_or_else(|e| panic!("{text}: {e}"));
+    graph::verify(&g).unwrap_or_else(|e| panic!("{text}: {e}"));
+    // What is printed is read back as the same graph.
+    let printed = graph::print(&g, &mut |_, _| panic!("a large constant"));
+    let again = graph::parse(&printed).unwrap_or_else(|e| panic!("{printed}: {e}"));
+    assert_eq!(graph::print(&again, &mut |_, _| panic!("a large constant")), printed);
+    g
+}
+
+/// Runs a graph on each set of inputs at every level that this machine has, one session for all.
+fn agree(text: &str, calls: &[Vec<Tensor>]) {
+    let g = parse(text);
+    let mut checked = 0;
+    for target in native::levels() {
+        let model = native::compile(&g, &target).expect("compiles").load().expect("loads");
+        let mut session = Session::new(&model).expect("a session");
+        for inputs in calls {
+            let expected = eval::eval(&g, inputs, &[]).expect("evaluates").outputs;
+            let found = native::run(&mut session, inputs).expect("runs");
+            for (f, e) in found.iter().zip(&expected) {
+                assert_eq!((f.shape(), f.dtype()), (e.shape(), e.dtype()), "{text}\n{inputs:?}");
+                for (a, b) in f.to_f64s().into_iter().zip(e.to_f64s()) {
+                    assert!((a - b).abs() <= 1e-5 * b.abs().max(1.0), "{text}\n{inputs:?}: {a} for {b}");
+                }
+            }
+            checked += 1;
+        }
+    }
+    assert!(checked > 0, "this machine runs no level");
+}
+
+/// Calls that the evaluator and compiled code refuse.
+fn refused(text: &str, calls: &[Vec<Tensor>]) {
+    let g = parse(text);
+    for target in native::levels() {
+        let model = native::compile(&g, &target).expect("compiles").load().expect("loads");
+        let mut session = Session::new(&model).expect("a session");
+        for inputs in calls {
+            assert!(eval::eval(&g, inputs, &[]).is_err(), "{text}\n{inputs:?} is evaluated");
+            let e = native::run(&mut session, inputs).expect_err("compiled code refuses");
+            assert!(e.contains("out of range"), "{e}");
+        }
+    }
+}
+
+#[test]
+fn a_branch_sees_what_is_around_it() {
+    let text = "graph @branches(%c: bool[], %x: f32[n, 3]) {
+  %y = Neg(%x)
+  %r, %s = If(%c) region () {
+    %a = Add(%x, %y)
+    %b = ReduceSum(%y) {keepdims = 0}
+    yield %a, %b
+  } region () {
+    %t = Concat(%x, %y) {axis = 0}
+    %u = ReduceMax(%t) {keepdims = 0}
+    yield %t, %u
+  }
+  %z = Mul(%r, %s)
+  return %z, %r
+}
+";
+    let calls = [(true, 2), (false, 2), (false, 5), (true, 1)];
+    agree(text, &calls.map(|(c, n)| vec![flag(c), floats(&[n, 3])]));
+}
+
+#[test]
+fn a_loop_carries_values_that_change_places() {
+    let text = "graph @swap(%n: i64[], %x: f32[4], %y: f32[4]) {
+  %go = const bool[] true
+  %a, %b, %rows = Loop(%n, %go, %x, %y) {counted = 1} region (%i: i64[], %c: bool[], %p: f32[4], %q: f32[4]) {
+    %f = Cast(%i) {to = f32}
+    %s = Add(%p, %f)
+    yield %c, %q, %p, %s
+  }
+  return %a, %b, %rows
+}
+";
+    agree(text, &[0, 1, 2, 7].map(|n| vec![number(n), floats(&[4]), floats(&[4])]));
+}
+
+#[test]
+fn a_loop_ends_where_its_condition_says() {
+    let text = "graph @collatz(%start: i64[]) {
+  %one = const i64[] 1
+  %two = const i64[] 2
+  %three = const i64[] 3
+  %zero = const i64[] 0
+  %equal = Equal(%start, %one)
+  %first = Not(%equal)
+  %last, %steps = Loop(_, %first, %start, %zero) region (%i: i64[], %c: bool[], %v: i64[], %n: i64[]) {
+    %rest = Mod(%v, %two)
+    %even = Equal(%rest, %zero)
+    %next = If(%even) region () {
+      %half = Div(%v, %two)
+      yield %half
+    } region () {
+      %more = Mul(%v, %three)
+      %odd = Add(%more, %one)
+      yield %odd
+    }
+    %done = Equal(%next, %one)
+    %go = Not(%done)
+    %m = Add(%n, %one)
+    yield %go, %next, %m
+  }
+  return %last, %steps
+}
+";
+    agree(text, &[1, 6, 27].map(|n| vec![number(n)]));
+}
+
+#[test]
+fn a_scan_runs_along_rows_in_both_directions() {
+    let text = "graph @sums(%x: f32[n, 5], %w: f32[5, 5]) {
+  %zero = const f32[5] [0, 0, 0, 0, 0]
+  %last, %all = Scan(%zero, %x) {num_scan_inputs = 1, scan_input_directions = [1], scan_output_directions = [1]} region (%s: f32[5], %row: f32[5]) {
+    %p = MatMul(%s, %w)
+    %t = Tanh(%p)
+    %next = Add(%t, %row)
+    yield %next, %next
+  }
+  return %last, %all
+}
+";
+    agree(text, &[1, 2, 9].map(|n| vec![floats(&[n, 5]), floats(&[5, 5])]));
+}
+
+#[test]
+fn sizes_follow_from_data() {
+    let text = "graph @sizes(%x: f32[m, n], %to: i64[2], %from: i64[1], %until: i64[1], %times: i64[2]) {
+  %r = Reshape(%x, %to)
+  %e = Exp(%r)
+  %s = Slice(%e, %from, %until)
+  %t = Tile(%s, %times)
+  %k = ReduceSum(%t) {keepdims = 0}
+  %d = Shape(%t)
+  return %t, %k, %d
+}
+";
+    let ints = |v: &[i64]| Tensor::new(&[v.len()], v);
+    let call = |to: [i64; 2], from: i64, until: i64, times: [i64; 2]| {
+        vec![floats(&[4, 6]), ints(&to), ints(&[from]), ints(&[until]), ints(&times)]
+    };
+    agree(
+        text,
+        &[
+            call([6, 4], 0, 9, [1, 1]),
+            call([-1, 3], -2, 100, [2, 3]),
+            call([0, 6], 1, 3, [1, 0]),
+            call([24, 1], 5, 5, [4, 1]),
+            call([2, -1], 0, 1, [3, 2]),
+        ],
+    );
+    refused(text, &[call([5, 5], 0, 1, [1, 1]), call([-2, 12], 0, 1, [1, 1])]);
+}
