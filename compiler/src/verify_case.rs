@@ -2,10 +2,13 @@
 //! and, for each data set, a folder `test_data_set_N` of `input_M.pb` and `output_M.pb`; a file `tol`
 //! may hold `rtol atol`.
 //!
-//! Files belong to the model's inputs (those that are no initializers) and outputs by position.
+//! Files belong to the model's inputs (those that are no initializers) and outputs by position. Results
+//! that are random are held to what must hold of them ([`draws`]) in place of what is recorded.
+
+mod draws;
 
 use crate::import::onnx::{self, ImportError};
-use burin_ir::compare::Bound;
+use burin_ir::compare::{Bound, compare};
 use burin_ir::graph::{Graph, Value};
 use burin_ir::{DType, Tensor};
 use std::io;
@@ -45,6 +48,16 @@ pub struct DataSet {
     pub outputs: Vec<Tensor>,
 }
 
+/// How results agree with a record.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Agreement {
+    /// An element is further off than `rtol` and `atol`, but not further than the record's own
+    /// rounding (see [`Case::bound`]).
+    pub by_rounding: bool,
+    /// A result is random: it was held to what must hold of it, not to its record.
+    pub by_property: bool,
+}
+
 impl Case {
     /// Looks into a folder; nothing but `tol` is read yet.
     pub fn open(folder: &Path) -> Result<Case, ImportError> {
@@ -72,6 +85,29 @@ impl Case {
             atol = atol.max(largest.fold(0.0, f64::max) * rounding).max(step(graph, output));
         }
         Bound::Close { rtol: self.rtol, atol }
+    }
+
+    /// Compares results with a data set's; the error says which output differs, and how.
+    pub fn check(&self, graph: &Graph, data: &DataSet, found: &[Tensor]) -> Result<Agreement, String> {
+        if found.len() != data.outputs.len() {
+            return Err(format!("{} results, expected {}", found.len(), data.outputs.len()));
+        }
+        let mut agreement = Agreement::default();
+        for (i, (f, e)) in found.iter().zip(&data.outputs).enumerate() {
+            let fault = |e: String| format!("output \"{}\": {e}", graph.output_names[i]);
+            if let Some(checked) = draws::check(graph, data, found, i) {
+                checked.map_err(fault)?;
+                agreement.by_property = true;
+                continue;
+            }
+            let report = compare(f, e, &self.bound(graph, i, e)).map_err(fault)?;
+            if !report.ok() {
+                return Err(fault(report.to_string()));
+            }
+            let plain = Bound::Close { rtol: self.rtol, atol: self.atol };
+            agreement.by_rounding |= !compare(f, e, &plain)?.ok();
+        }
+        Ok(agreement)
     }
 
     /// Imports the model.

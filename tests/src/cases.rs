@@ -2,9 +2,8 @@
 //! for in the folder that `BURIN_SHARED` names, or in `../shared` beside the repository; tests skip
 //! and say so where they are absent.
 
-use burin_compiler::verify_case::{Case, DataSet};
+use burin_compiler::verify_case::{Agreement, Case, DataSet};
 use burin_ir::Tensor;
-use burin_ir::compare::compare;
 use burin_ir::graph::Graph;
 use std::fs::{self, File};
 use std::io;
@@ -72,6 +71,8 @@ pub fn in_folder(folder: &Path) -> Vec<(String, PathBuf)> {
 /// A case with all that it records.
 pub struct Recorded {
     case: Case,
+    /// The model's file.
+    pub model: PathBuf,
     /// The model.
     pub graph: Graph,
     /// What goes in, and what must come out.
@@ -88,23 +89,20 @@ impl Recorded {
         if data.is_empty() {
             return Err("no data set is recorded".into());
         }
-        Ok(Recorded { case, graph, data })
+        Ok(Recorded { model: case.model.clone(), case, graph, data })
     }
 
     /// Runs every data set, and compares with what is recorded.
-    pub fn check(&self, mut run: impl FnMut(&[Tensor]) -> Result<Vec<Tensor>, String>) -> Result<(), String> {
+    pub fn check(
+        &self,
+        mut run: impl FnMut(&[Tensor]) -> Result<Vec<Tensor>, String>,
+    ) -> Result<Agreement, String> {
+        let mut all = Agreement::default();
         for set in &self.data {
-            let found = run(&set.inputs)?;
-            if found.len() != set.outputs.len() {
-                return Err(format!("{} results, expected {}", found.len(), set.outputs.len()));
-            }
-            for (i, (f, e)) in found.iter().zip(&set.outputs).enumerate() {
-                let report = compare(f, e, &self.case.bound(&self.graph, i, e))?;
-                if !report.ok() {
-                    return Err(format!("output {i}: {report}"));
-                }
-            }
+            let agreement = self.case.check(&self.graph, set, &run(&set.inputs)?)?;
+            all.by_rounding |= agreement.by_rounding;
+            all.by_property |= agreement.by_property;
         }
-        Ok(())
+        Ok(all)
     }
 }

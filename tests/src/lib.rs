@@ -1,11 +1,13 @@
 //! What the tests share: the file tests' harness and what they can run, disassembly among it; the
 //! samples of the op rows with what is expected of them; random graphs, and how far results behind
-//! several nodes may be off; native code in this process; models and recorded cases.
+//! several nodes may be off; native code in this process; models and recorded cases; lists of what
+//! passes.
 
 pub mod bounds;
 pub mod cases;
 pub mod disassembly;
 pub mod files;
+pub mod list;
 pub mod native;
 pub mod random;
 pub mod runners;

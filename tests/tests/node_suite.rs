@@ -1,21 +1,23 @@
-//! The cases of single nodes in the suite of ONNX: those that `data/node-suite-passing.txt` lists
-//! pass, on the evaluator and as native code. `BLESS=1` rewrites the list with what passes now.
+//! The suite of ONNX: the cases of each folder that `data/FOLDER-suite-passing.txt` lists pass, on the
+//! evaluator and as native code. `BLESS=1` rewrites the lists with what passes now, and
+//! `BURIN_REASONS=1` prints why the others do not.
+//!
+//! Whole networks, the folder `light`, have tests of their own in `models.rs`.
 
+use burin_compiler::verify_case::Agreement;
 use burin_ir::graph::eval::eval;
 use burin_runtime::Session;
 use burin_tests::cases::{self, Recorded};
-use burin_tests::native;
+use burin_tests::{list, native};
 use rayon::prelude::*;
-use std::collections::BTreeSet;
-use std::fs;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 
-fn evaluate(recorded: &Recorded) -> Result<(), String> {
+fn evaluate(recorded: &Recorded) -> Result<Agreement, String> {
     recorded.check(|inputs| eval(&recorded.graph, inputs, &[]).map(|o| o.outputs).map_err(|e| e.to_string()))
 }
 
-fn compile_and_run(recorded: &Recorded) -> Result<(), String> {
+fn compile_and_run(recorded: &Recorded) -> Result<Agreement, String> {
     let target = native::levels().pop().ok_or("this machine runs no level")?;
     let model = native::compile(&recorded.graph, &target)?.load().map_err(|e| e.to_string())?;
     let mut session = Session::new(&model).map_err(|e| e.to_string())?;
@@ -23,8 +25,8 @@ fn compile_and_run(recorded: &Recorded) -> Result<(), String> {
 }
 
 /// A line for each backend with which a case passes, or why it does not.
-fn outcomes(name: &str, folder: &Path) -> Vec<(String, Result<(), String>)> {
-    type Check = fn(&Recorded) -> Result<(), String>;
+fn outcomes(name: &str, folder: &Path) -> Vec<(String, Result<Agreement, String>)> {
+    type Check = fn(&Recorded) -> Result<Agreement, String>;
     let checks: [(&str, Check); 2] = [("evaluator", evaluate), ("native", compile_and_run)];
     let recorded = catch_unwind(|| Recorded::read(folder)).unwrap_or_else(|_| Err("panic".into()));
     let outcome = |check: Check| {
@@ -34,35 +36,36 @@ fn outcomes(name: &str, folder: &Path) -> Vec<(String, Result<(), String>)> {
     checks.into_iter().map(|(backend, check)| (format!("{name} {backend}"), outcome(check))).collect()
 }
 
+/// Checks every case of a folder, and that none of those that its list names is lost.
+fn check(folder: &str, cases: usize) {
+    let Some(path) = cases::suite(folder) else { return };
+    let found = cases::in_folder(&path);
+    assert_eq!(found.len(), cases, "cases in {}", path.display());
+    let all: Vec<_> = found.par_iter().flat_map(|(n, p)| outcomes(n, p)).collect();
+    let random = all.iter().filter(|(_, o)| o.as_ref().is_ok_and(|a| a.by_property)).count();
+    if random > 0 {
+        println!("{folder}: {random} draw random numbers, and have the properties of such");
+    }
+    let all = all.into_iter().map(|(line, outcome)| (line, outcome.map(|_| ()))).collect();
+    list::check(&format!("{folder}-suite-passing.txt"), all);
+}
+
 #[test]
-fn what_has_passed_passes() {
-    let Some(folder) = cases::suite("node") else { return };
-    let list = Path::new(env!("CARGO_MANIFEST_DIR")).join("data/node-suite-passing.txt");
-    let all: Vec<_> = cases::in_folder(&folder).par_iter().flat_map(|(n, p)| outcomes(n, p)).collect();
-    let passing: BTreeSet<&str> = all.iter().filter(|(_, o)| o.is_ok()).map(|(line, _)| &line[..]).collect();
-    if std::env::var_os("BLESS").is_some_and(|v| v == "1") {
-        let text: String = passing.iter().map(|line| format!("{line}\n")).collect();
-        fs::write(&list, text).expect("the list can be written");
-    }
-    let listed = fs::read_to_string(&list).expect("the list of what passes");
-    let listed: BTreeSet<&str> = listed.lines().collect();
-    println!("{} of {} pass", passing.len(), all.len());
-    for line in passing.difference(&listed) {
-        println!("passes now, BLESS=1 lists it: {line}");
-    }
-    if std::env::var_os("BURIN_REASONS").is_some() {
-        for (line, outcome) in &all {
-            if let Err(e) = outcome {
-                println!("{line}: {e}");
-            }
-        }
-    }
-    let lost: Vec<String> = listed
-        .difference(&passing)
-        .map(|line| match all.iter().find(|(l, _)| l == line) {
-            Some((_, Err(e))) => format!("{line}: {e}\n"),
-            _ => format!("{line}: there is no such case\n"),
-        })
-        .collect();
-    assert!(lost.is_empty(), "{} cases pass no more:\n{}", lost.len(), lost.concat());
+fn single_nodes() {
+    check("node", 1884);
+}
+
+#[test]
+fn small_graphs() {
+    check("simple", 23);
+}
+
+#[test]
+fn operators_exported_by_pytorch() {
+    check("pytorch-operator", 35);
+}
+
+#[test]
+fn modules_exported_by_pytorch() {
+    check("pytorch-converted", 82);
 }

@@ -1,4 +1,4 @@
-//! Reads ONNX models, opset 7 to 28.
+//! Reads ONNX models, opset 1 to 28.
 //!
 //! A model goes through four steps, a file each: [`proto`] decodes the messages without copying
 //! weights, [`inputs`] gives types and symbolic dimensions to the inputs, [`body`] puts the nodes in
@@ -29,7 +29,13 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 /// The op versions of `ai.onnx` that are read.
-pub const OPSETS: std::ops::RangeInclusive<i64> = 7..=28;
+pub const OPSETS: std::ops::RangeInclusive<i64> = 1..=28;
+
+/// The versions of an op of `ai.onnx` below which its nodes are rewritten to the newest schema, the
+/// greatest first.
+pub fn rewritten_below(op: &str) -> Vec<i64> {
+    upgrade::boundaries(op)
+}
 
 /// Why a model cannot be read.
 #[derive(Debug, thiserror::Error)]

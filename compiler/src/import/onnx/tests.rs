@@ -2,8 +2,9 @@
 
 use super::proto::*;
 use super::{ImportError, Options, import, import_bytes};
+use burin_ir::graph::eval::eval;
 use burin_ir::graph::{Constant, Graph};
-use burin_ir::{Attr, DType};
+use burin_ir::{Attr, DType, Tensor};
 use bytes::Bytes;
 use prost::Message;
 
@@ -207,7 +208,7 @@ fn endless_functions_are_refused() {
 #[test]
 fn what_is_wrong_is_named() {
     let relu = || node("Relu", &["x"], &["y"]);
-    refused(&model(6, &["2"], vec![relu()], vec![]), "opset 6 of ai.onnx, expected 7 to 28");
+    refused(&model(29, &["2"], vec![relu()], vec![]), "opset 29 of ai.onnx, expected 1 to 28");
     refused(&model(29, &["2"], vec![relu()], vec![]), "opset 29");
     refused(&model(18, &["-2"], vec![relu()], vec![]), "input \"x\": dimension 0 is -2");
     let huge = i64::MAX.to_string();
@@ -312,6 +313,61 @@ impl Random {
 }
 
 /// Whatever happens to a file's bytes, it is imported or refused.
+fn float(name: &str, f: f32) -> AttributeProto {
+    AttributeProto { name: name.into(), kind: attribute_type::FLOAT, f: Some(f), ..Default::default() }
+}
+
+fn float_list(name: &str, floats: &[f32]) -> AttributeProto {
+    let floats = floats.to_vec();
+    AttributeProto { name: name.into(), kind: attribute_type::FLOATS, floats, ..Default::default() }
+}
+
+/// What a model of opset 1 gives for an input of `1, 2, ..` of that shape.
+fn early(shape: &[usize], n: NodeProto, constants: Vec<TensorProto>) -> Result<Vec<f64>, String> {
+    let dims: Vec<String> = shape.iter().map(usize::to_string).collect();
+    let dims: Vec<&str> = dims.iter().map(String::as_str).collect();
+    let graph = load(&model(1, &dims, vec![n], constants))?;
+    let elements: Vec<f32> = (1..=shape.iter().product::<usize>()).map(|v| v as f32).collect();
+    let found = eval(&graph, &[Tensor::new(shape, &elements)], &[]).map_err(|e| e.to_string())?;
+    Ok(found.outputs[0].to_f64s())
+}
+
+#[test]
+fn operands_broadcast_from_an_axis_before_opset_7() {
+    let add = |axis| with(node("Add", &["x", "b"], &["y"]), vec![int("broadcast", 1), int("axis", axis)]);
+    let b = || vec![floats("b", &[2], &[10.0, 20.0])];
+    assert_eq!(early(&[2, 2, 1], add(1), b()), Ok(vec![11.0, 22.0, 13.0, 24.0]));
+    assert_eq!(early(&[2, 2, 1], add(0), b()), Ok(vec![11.0, 12.0, 23.0, 24.0]));
+    assert!(early(&[2, 2, 1], add(3), b()).is_err_and(|e| e.contains("axis 3")));
+    let slope = vec![floats("b", &[2], &[-1.0, -2.0])];
+    let prelu = node("PRelu", &["x", "b"], &["y"]);
+    assert_eq!(early(&[1, 2, 2], prelu, slope), Ok(vec![1.0, 2.0, 3.0, 4.0]));
+}
+
+#[test]
+fn ops_that_were_dropped_are_made_of_others() {
+    let one = |op, attributes| with(node(op, &["x"], &["y"]), attributes);
+    let affine = one("Affine", vec![float("alpha", 2.0), float("beta", 1.0)]);
+    assert_eq!(early(&[3], affine, vec![]), Ok(vec![3.0, 5.0, 7.0]));
+    assert_eq!(early(&[2], one("Scale", vec![float("scale", 3.0)]), vec![]), Ok(vec![3.0, 6.0]));
+    let scaler = one("ImageScaler", vec![float("scale", 2.0), float_list("bias", &[10.0, 20.0])]);
+    assert_eq!(early(&[1, 2, 1, 2], scaler, vec![]), Ok(vec![12.0, 14.0, 26.0, 28.0]));
+    let crop = |attributes| early(&[1, 1, 3, 3], one("Crop", attributes), vec![]);
+    assert_eq!(crop(vec![ints("border", &[1, 0, 0, 1])]), Ok(vec![2.0, 3.0, 5.0, 6.0]));
+    assert_eq!(crop(vec![ints("border", &[0, 1, 0, 0]), ints("scale", &[2, 1])]), Ok(vec![4.0, 7.0]));
+    let tanh = early(&[1], one("ScaledTanh", vec![float("alpha", 2.0), float("beta", 0.5)]), vec![]);
+    assert!(tanh.is_ok_and(|v| (v[0] - 2.0 * 0.5f64.tanh()).abs() < 1e-6));
+    let plus = early(&[1], one("ParametricSoftplus", vec![float("alpha", 3.0), float("beta", 2.0)]), vec![]);
+    assert!(plus.is_ok_and(|v| (v[0] - 3.0 * 2f64.exp().ln_1p()).abs() < 1e-5));
+}
+
+#[test]
+fn training_before_opset_7_is_refused() {
+    let dropout = |test| with(node("Dropout", &["x"], &["y"]), vec![int("is_test", test)]);
+    assert_eq!(early(&[2], dropout(1), vec![]), Ok(vec![1.0, 2.0]));
+    assert!(early(&[2], dropout(0), vec![]).is_err_and(|e| e.contains("is_test = 0")));
+}
+
 #[test]
 fn mutated_files_never_panic() {
     let nodes = vec![

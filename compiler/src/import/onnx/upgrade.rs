@@ -1,9 +1,12 @@
-//! Older op versions: everything that changed in ONNX's op schemas since opset 7, in one place.
+//! Older op versions: everything that changed in ONNX's op schemas, in one place: here since opset 7,
+//! in [`early`] before it.
 //!
 //! Op rows know the newest schema alone. [`RULES`] lists, for each op whose schema changed, the
 //! version below which a node must be rewritten and how. A rule changes the call in place, or builds
 //! other nodes and gives their results. Rules of one op stand in the order in which they apply;
 //! versions that only admit more types or name the defaults of new attributes need none.
+
+mod early;
 
 use burin_ir::graph::{Builder, Constant, Value};
 use burin_ir::{Attr, DType, Expr, Scalar, Tensor, ops};
@@ -73,12 +76,27 @@ const RULES: &[Rule] = &[
     }),
 ];
 
+/// Every rule, in the order in which those of one op apply.
+fn rules() -> impl Iterator<Item = &'static Rule> {
+    early::RULES.iter().chain(RULES)
+}
+
+/// The versions of an op of `ai.onnx` below which its nodes are rewritten, the greatest first.
+pub(super) fn boundaries(op: &str) -> Vec<i64> {
+    let mut all: Vec<i64> = rules().filter(|r| r.op == op).map(|r| r.below).collect();
+    all.sort_unstable_by_key(|v| std::cmp::Reverse(*v));
+    all.dedup();
+    all
+}
+
 /// Rewrites a call to the newest schema.
 pub(super) fn apply(call: &mut Call, b: &mut Builder<'_>) -> Outcome {
     if !call.domain.is_empty() {
         return Ok(None);
     }
-    for rule in RULES {
+    // Below opset 6 a node said which operands may be overwritten.
+    call.take("consumed_inputs");
+    for rule in rules() {
         if rule.op == call.op
             && call.version < rule.below
             && let Some(results) = (rule.rewrite)(call, b)?
@@ -178,6 +196,20 @@ fn renamed(c: &mut Call, to: &str) -> Outcome {
 fn defaulted(c: &mut Call, name: &str, value: &str) -> Outcome {
     if c.attr(name).is_none() {
         c.set(name, Attr::Str(value.to_owned()));
+    }
+    Ok(None)
+}
+
+/// Gives an attribute a default that it had in the older version.
+fn defaulted_float(c: &mut Call, name: &str, value: f64) {
+    if c.attr(name).is_none() {
+        c.set(name, Attr::Float(value));
+    }
+}
+
+fn renamed_attr(c: &mut Call, from: &str, to: &str) -> Outcome {
+    if let Some(value) = c.take(from) {
+        c.set(to, value);
     }
     Ok(None)
 }
