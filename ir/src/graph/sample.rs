@@ -12,6 +12,7 @@
 
 use super::literal;
 use crate::attr::Attr;
+use crate::dtype::DType;
 use crate::expr::Expr;
 use crate::graph::{Builder, Constant, Graph};
 use crate::ops::{self, OpRow};
@@ -26,14 +27,27 @@ use crate::types::TensorType;
 pub struct Sample {
     /// The row.
     pub op: &'static OpRow,
-    inputs: Vec<Option<Input>>,
-    attrs: Vec<(String, Attr)>,
-    outputs: usize,
+    /// Its operands; an absent one is `None`.
+    pub inputs: Vec<Option<Input>>,
+    /// Its attributes, without those that have their defaults.
+    pub attrs: Vec<(String, Attr)>,
+    /// The number of its results.
+    pub outputs: usize,
 }
 
-#[derive(Clone, Debug)]
-enum Input {
-    Random { dtype: crate::DType, shape: Vec<usize>, fill: Fill },
+/// An operand of a sample.
+#[derive(Clone, PartialEq, Debug)]
+pub enum Input {
+    /// An input of the graph, with seeded random elements.
+    Random {
+        /// The element type.
+        dtype: DType,
+        /// The shape.
+        shape: Vec<usize>,
+        /// What its elements are.
+        fill: Fill,
+    },
+    /// A constant.
     Given(Tensor),
 }
 
@@ -72,6 +86,19 @@ impl Sample {
             }
         }
         Ok((graph, dims))
+    }
+
+    /// The sample with other element types, by the operands' numbers; given contents are cast.
+    pub fn with_operand_types(&self, to: &dyn Fn(usize, DType) -> DType) -> Sample {
+        let mut sample = self.clone();
+        for (i, input) in sample.inputs.iter_mut().enumerate() {
+            match input {
+                Some(Input::Random { dtype, .. }) => *dtype = to(i, *dtype),
+                Some(Input::Given(t)) => *t = t.cast(to(i, t.dtype())),
+                None => {}
+            }
+        }
+        sample
     }
 
     /// Tensors for the graph's inputs, in order.
@@ -117,6 +144,14 @@ impl Sample {
 }
 
 impl Input {
+    /// The element type.
+    pub fn dtype(&self) -> DType {
+        match self {
+            Input::Random { dtype, .. } => *dtype,
+            Input::Given(t) => t.dtype(),
+        }
+    }
+
     fn random_shape(&self) -> Option<&Vec<usize>> {
         match self {
             Input::Random { shape, .. } => Some(shape),
@@ -154,7 +189,6 @@ fn input(p: &mut Parser<'_>) -> Result<Option<Input>, ParseError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::dtype::DType;
 
     #[test]
     fn a_sample_becomes_a_graph() {
