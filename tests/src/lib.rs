@@ -6,6 +6,7 @@
 pub mod bounds;
 pub mod cases;
 pub mod disassembly;
+pub mod dynamic;
 pub mod files;
 pub mod list;
 pub mod native;

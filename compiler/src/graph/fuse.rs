@@ -410,8 +410,12 @@ pub fn assembled_parts(graph: &Graph, node: Node) -> Option<Vec<(Value, Vec<Expr
             let mut at = vec![Expr::ZERO; out.rank()];
             let mut parts = Vec::new();
             for v in n.inputs.iter().copied().flatten() {
-                parts.push((v, at.clone()));
-                at[axis] = &at[axis] + graph.tensor_type(v)?.shape.get(axis)?;
+                let ty = graph.tensor_type(v)?;
+                // The definition reads nothing of an empty part.
+                if ty.elements() != 0 {
+                    parts.push((v, at.clone()));
+                }
+                at[axis] = &at[axis] + ty.shape.get(axis)?;
             }
             Some(parts)
         }

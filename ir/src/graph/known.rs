@@ -2,8 +2,9 @@
 //! instead of numbers.
 //!
 //! This is what keeps a model dynamic that computes its own shapes. It is conservative: symbols are
-//! known to be zero or above (but for integers read from data, [`Symbol::range`]), and where that does not decide a comparison, a branch or a rounding,
-//! the contents stay unknown. 32-bit and 64-bit integers are taken not to overflow, as sizes do not.
+//! known to be zero or above (but for integers read from data, [`Symbol::range`]), and where that does
+//! not decide a branch or a rounding, the contents stay unknown; a comparison becomes an expression that
+//! is 0 or 1. 32-bit and 64-bit integers are taken not to overflow, as sizes do not.
 
 use crate::dtype::DType;
 use crate::element::{Element, ReduceOp, Term, TermKind};
@@ -250,9 +251,13 @@ fn operate(op: ScalarOp, types: &[DType], args: &[Expr]) -> Option<Expr> {
         return constant(op, types, &ints);
     }
     match op {
-        Select => return select(&args[0], &args[1], &args[2]),
-        Eq | Ne | Lt | Le | Gt | Ge => return compare(op, &args[0], &args[1]),
-        Cast(DType::Bool) => return compare(Ne, &args[0], &Expr::ZERO),
+        Select => return select(types[1], &args[0], &args[1], &args[2]),
+        And if ty == DType::Bool => return Some(&args[0] * &args[1]),
+        Or if ty == DType::Bool => return Some(&args[0] + &args[1] - &args[0] * &args[1]),
+        Xor if ty == DType::Bool => return Some(nonzero(&(&args[0] - &args[1]))),
+        Not if ty == DType::Bool => return Some(not(&args[0])),
+        Eq | Ne | Lt | Le | Gt | Ge => return Some(compare(op, &args[0], &args[1])),
+        Cast(DType::Bool) => return Some(nonzero(&args[0])),
         _ => {}
     }
     let wide = |t: DType| matches!(t, DType::I64 | DType::I32);
@@ -275,9 +280,11 @@ fn operate(op: ScalarOp, types: &[DType], args: &[Expr]) -> Option<Expr> {
         Min => a.minimum(&args[1]).simplify(&Symbol::range),
         Max => a.maximum(&args[1]).simplify(&Symbol::range),
         Div => truncated_quotient(a, &args[1])?,
-        // By a divisor that may be zero, the scalar operation gives zero and the expression `a`.
-        Mod if at_least(&args[1], 1) => a - &(&args[1] * &floor_div(a, &args[1])),
-        Rem if at_least(&args[1], 1) => a - &(&args[1] * &truncated_quotient(a, &args[1])?),
+        // By a divisor of zero the scalar operation gives zero, and the difference would be `a`.
+        Mod if at_least(&args[1], 0) => (a - &(&args[1] * &floor_div(a, &args[1]))) * nonzero(&args[1]),
+        Rem if at_least(&args[1], 0) => {
+            (a - &(&args[1] * &truncated_quotient(a, &args[1])?)) * nonzero(&args[1])
+        }
         _ => return None,
     })
 }
@@ -302,32 +309,54 @@ fn truncated_quotient(a: &Expr, b: &Expr) -> Option<Expr> {
     (exact || (at_least(a, 0) && at_least(b, 0))).then_some(q)
 }
 
-fn select(cond: &Expr, then: &Expr, otherwise: &Expr) -> Option<Expr> {
+/// One of two by a condition of 0 or 1.
+fn select(ty: DType, cond: &Expr, then: &Expr, otherwise: &Expr) -> Option<Expr> {
     match cond.as_const() {
         Some(0) => Some(otherwise.clone()),
         Some(_) => Some(then.clone()),
-        None => (then == otherwise).then(|| then.clone()),
+        None if then == otherwise => Some(then.clone()),
+        None => matches!(ty, DType::I64 | DType::I32).then(|| otherwise + &(cond * &(then - otherwise))),
     }
 }
 
-fn compare(op: ScalarOp, a: &Expr, b: &Expr) -> Option<Expr> {
-    let holds = match op {
-        ScalarOp::Ge => decide(&(a - b))?,
-        ScalarOp::Le => decide(&(b - a))?,
-        ScalarOp::Lt => !decide(&(a - b))?,
-        ScalarOp::Gt => !decide(&(b - a))?,
-        _ => {
-            let difference = a - b;
-            let range = bounds(&difference);
-            let equal = match (difference.as_const(), range.lo, range.hi) {
-                (Some(d), _, _) => d == 0,
-                (_, Some(1..), _) | (_, _, Some(..=-1)) => false,
-                _ => return None,
-            };
-            equal == (op == ScalarOp::Eq)
-        }
-    };
-    Some((holds as i64).into())
+/// A comparison as 0 or 1.
+fn compare(op: ScalarOp, a: &Expr, b: &Expr) -> Expr {
+    match op {
+        ScalarOp::Ge => not(&positive(&(b - a))),
+        ScalarOp::Le => not(&positive(&(a - b))),
+        ScalarOp::Lt => positive(&(b - a)),
+        ScalarOp::Gt => positive(&(a - b)),
+        ScalarOp::Eq => not(&nonzero(&(a - b))),
+        _ => nonzero(&(a - b)),
+    }
+}
+
+/// 1 for 0, 0 for 1.
+fn not(e: &Expr) -> Expr {
+    &Expr::ONE - e
+}
+
+/// Whether an expression is above zero.
+fn positive(e: &Expr) -> Expr {
+    match decide(&(e - 1)) {
+        Some(holds) => (holds as i64).into(),
+        None => clamped(&e.maximum(&Expr::ZERO)),
+    }
+}
+
+/// Whether an expression is not zero.
+fn nonzero(e: &Expr) -> Expr {
+    let range = bounds(e);
+    match (e.as_const(), range.lo, range.hi) {
+        (Some(v), _, _) => ((v != 0) as i64).into(),
+        (_, Some(1..), _) | (_, _, Some(..=-1)) => Expr::ONE,
+        _ => clamped(&e.maximum(&-e)),
+    }
+}
+
+/// At most 1.
+fn clamped(e: &Expr) -> Expr {
+    e.minimum(&Expr::ONE).simplify(&Symbol::range)
 }
 
 #[cfg(test)]
@@ -353,21 +382,35 @@ mod tests {
         assert_eq!(int(ScalarOp::Div, n() + 1, 2.into()), Some("((n + 1) / 2)".into()));
         assert_eq!(int(ScalarOp::Div, n() - 1, 2.into()), None);
         assert_eq!(int(ScalarOp::Mod, n() * 4 + 3, 4.into()), Some("3".into()));
-        assert_eq!(int(ScalarOp::Mod, 7.into(), n()), None);
+        let rest = operate(ScalarOp::Mod, &[DType::I64; 2], &[7.into(), n()]).expect("an expression");
+        assert_eq!([0, 4].map(|at| rest.eval(&|_| Some(at))), [Some(0), Some(3)]);
         assert_eq!(int(ScalarOp::Max, n(), (-1).into()), Some("n".into()));
         assert_eq!(int(ScalarOp::Div, 7.into(), (-2).into()), Some("-3".into()));
     }
 
     #[test]
-    fn comparisons_are_decided_only_where_certain() {
+    fn comparisons_are_decided_where_certain_and_else_computed() {
         assert_eq!(int(ScalarOp::Eq, n(), (-1).into()), Some("0".into()));
-        assert_eq!(int(ScalarOp::Eq, n(), 0.into()), None);
+        let value = |op, b: i64, at: i64| {
+            let e = operate(op, &[DType::I64; 2], &[n(), b.into()]).expect("an expression");
+            e.eval(&|_| Some(at)).expect("a value")
+        };
+        for (at, b) in [(0, 0), (0, 3), (3, 3), (4, 3), (9, 3), (2, -2)] {
+            assert_eq!(value(ScalarOp::Eq, b, at), i64::from(at == b), "{at} = {b}");
+            assert_eq!(value(ScalarOp::Ne, b, at), i64::from(at != b), "{at} != {b}");
+            assert_eq!(value(ScalarOp::Lt, b, at), i64::from(at < b), "{at} < {b}");
+            assert_eq!(value(ScalarOp::Le, b, at), i64::from(at <= b), "{at} <= {b}");
+            assert_eq!(value(ScalarOp::Gt, b, at), i64::from(at > b), "{at} > {b}");
+            assert_eq!(value(ScalarOp::Ge, b, at), i64::from(at >= b), "{at} >= {b}");
+        }
         assert_eq!(int(ScalarOp::Ge, n(), 0.into()), Some("1".into()));
         assert_eq!(int(ScalarOp::Lt, n(), 0.into()), Some("0".into()));
-        assert_eq!(int(ScalarOp::Gt, n(), 0.into()), None);
         assert_eq!(int(ScalarOp::Lt, n(), n() + 1), Some("1".into()));
-        assert_eq!(select(&n(), &1.into(), &1.into()), Some(1.into()));
-        assert_eq!(select(&n(), &1.into(), &2.into()), None);
+        let c = compare(ScalarOp::Eq, &n(), &3.into());
+        assert_eq!(select(DType::I64, &c, &1.into(), &1.into()), Some(1.into()));
+        assert_eq!(select(DType::I8, &c, &1.into(), &2.into()), None);
+        let chosen = select(DType::I64, &c, &(n() * 2), &7.into()).expect("an expression");
+        assert_eq!([2, 3].map(|at| chosen.eval(&|_| Some(at))), [Some(7), Some(6)]);
     }
 
     /// `[x[last], x[0], ..]` by data-dependent indices, and then the product of all of `x`.
