@@ -5,10 +5,12 @@
 
 pub mod bounds;
 pub mod cases;
+pub mod damage;
 pub mod disassembly;
 pub mod dynamic;
 pub mod files;
 pub mod list;
+pub mod memory;
 pub mod native;
 pub mod random;
 pub mod runners;

@@ -1,9 +1,96 @@
-//! Feeds damaged texts to the parsers: they answer or refuse, and never panic or hang.
+//! Feeds damaged texts to the parsers and damaged models to the importer and, where it takes one, to the
+//! compiler: they answer or refuse; they never panic, hang, or take memory beyond a bound.
+//!
+//! Cases are seeded. Each test runs for as long as [`SECONDS`] at most, or `BURIN_FUZZ_SECONDS=N` for
+//! just so long, from the seed `BURIN_FUZZ_SEED=S` on. A failure names its seed; where the process
+//! itself dies, `BURIN_FUZZ_SHOW=1` names each seed before it runs.
 
+use burin_compiler::import::onnx::{self, Options};
 use burin_ir::graph::{self, sample::Sample};
 use burin_ir::loops;
 use burin_ir::random::Random;
+use burin_tests::memory::Counting;
+use burin_tests::{cases, damage, native};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
+use std::sync::{Mutex, mpsc};
+use std::time::{Duration, Instant};
+
+#[global_allocator]
+static MEMORY: Counting = Counting::new();
+
+/// Memory is counted for the whole process, so that one test runs at a time.
+static ALONE: Mutex<()> = Mutex::new(());
+
+/// For how long a test runs that is not asked for more.
+const SECONDS: u64 = 12;
+/// How many cases it runs at most, not asked for more.
+const CASES: u64 = 3000;
+/// How long one case may take, on a machine with much else to do.
+const LIMIT: Duration = Duration::from_secs(30);
+/// How many bytes one case may hold beside what it is made from. (Whatever may be folded is below a
+/// MiB, and code is in the tens of KiB.)
+const MOST: usize = 256 << 20;
+/// The stack of a thread of Rust's library, as those are in which a library's user calls.
+const STACK: usize = 2 << 20;
+
+fn number(name: &str) -> Option<u64> {
+    std::env::var(name).ok()?.parse().ok()
+}
+
+/// How the cases of a test came out.
+#[derive(Default)]
+struct Counts {
+    taken: u64,
+    refused: u64,
+}
+
+/// Runs cases, each from a seed of its own, and panics at the first that panics, hangs or takes too much
+/// memory. A case says whether what it fed was taken.
+fn run_cases(name: &str, case: impl Fn(&mut Random) -> bool + Send + 'static) -> Counts {
+    let _alone = ALONE.lock().unwrap_or_else(|e| e.into_inner());
+    let asked = number("BURIN_FUZZ_SECONDS");
+    let first = number("BURIN_FUZZ_SEED").unwrap_or(20);
+    let cases = if asked.is_some() { u64::MAX } else { CASES };
+    let end = Instant::now() + Duration::from_secs(asked.unwrap_or(SECONDS));
+    let show = std::env::var_os("BURIN_FUZZ_SHOW").is_some();
+    let (send, receive) = mpsc::channel();
+    let (allow, allowed) = mpsc::channel();
+    let worker = move || {
+        // The seed comes over the channel, so that who waits knows it.
+        for seed in allowed {
+            if show {
+                println!("seed {seed}");
+            }
+            let outcome = catch_unwind(AssertUnwindSafe(|| case(&mut Random::new(seed))));
+            if send.send(outcome.map_err(|_| "it panics, see above")).is_err() {
+                return;
+            }
+        }
+    };
+    std::thread::Builder::new().stack_size(STACK).spawn(worker).expect("a thread");
+    let mut counts = Counts::default();
+    for seed in (first..).take(cases as usize) {
+        if Instant::now() >= end {
+            break;
+        }
+        let held = MEMORY.start();
+        allow.send(seed).expect("the worker waits");
+        let fail = |what: &str| panic!("{name}, seed {seed}: {what}");
+        match receive.recv_timeout(LIMIT) {
+            Ok(Ok(true)) => counts.taken += 1,
+            Ok(Ok(false)) => counts.refused += 1,
+            Ok(Err(e)) => fail(e),
+            Err(_) => fail(&format!("it is not done after {LIMIT:?}")),
+        }
+        let most = MEMORY.most().saturating_sub(held);
+        if most > MOST {
+            fail(&format!("it held {} MiB, expected at most {}", most >> 20, MOST >> 20));
+        }
+    }
+    println!("{name}: {} taken, {} refused", counts.taken, counts.refused);
+    counts
+}
 
 /// The texts that are damaged: every program of the file tests that parses, and a sample.
 fn texts() -> Vec<String> {
@@ -25,56 +112,68 @@ fn texts() -> Vec<String> {
     out
 }
 
-/// The text with a few random changes: bytes replaced, removed, repeated, moved or cut off.
-fn damage(text: &str, random: &mut Random) -> String {
-    let mut bytes = text.as_bytes().to_vec();
-    for _ in 0..1 + random.below(3) {
-        if bytes.is_empty() {
-            break;
-        }
-        let at = random.below(bytes.len());
-        let end = (at + 1 + random.below(20)).min(bytes.len());
-        match random.below(6) {
-            0 => bytes[at] ^= 1 << random.below(8),
-            1 => bytes[at] = b"(){}[]%@\"0-9.,:;=?#\n"[random.below(20)],
-            2 => drop(bytes.drain(at..end)),
-            3 => {
-                let piece = bytes[at..end].repeat(1 + random.below(40));
-                bytes.splice(at..at, piece);
-            }
-            4 => {
-                let piece: Vec<u8> = bytes.drain(at..end).collect();
-                let to = random.below(bytes.len() + 1);
-                bytes.splice(to..to, piece);
-            }
-            _ => bytes.truncate(at),
-        }
+/// Whether one of the parsers takes a text.
+fn read_text(text: &str) -> bool {
+    let _ = Sample::parse(text).map(|s| s.graph());
+    if let Ok(g) = graph::parse(text) {
+        // What the parser takes is well-formed, and prints.
+        assert_eq!(graph::verify(&g), Ok(()), "{text}");
+        assert!(g.to_string().starts_with("graph"));
+        return true;
     }
-    String::from_utf8_lossy(&bytes).into_owned()
+    let Ok(k) = loops::parse(text) else { return false };
+    let _ = loops::verify(&k);
+    assert_eq!(loops::parse(&k.to_string()).map(|k| k.to_string()), Ok(k.to_string()), "{text}");
+    true
 }
 
 #[test]
 fn damaged_texts_are_refused_or_read() {
     let texts = texts();
-    let mut random = Random::new(20);
-    let (mut read, mut refused) = (0, 0);
-    for _ in 0..3000 {
-        let text = damage(&texts[random.below(texts.len())], &mut random);
-        let mut note = |ok: bool| if ok { read += 1 } else { refused += 1 };
-        if let Ok(g) = graph::parse(&text) {
-            note(true);
-            // What the parser takes is well-formed, and prints.
-            assert_eq!(graph::verify(&g), Ok(()), "{text}");
-            assert!(g.to_string().starts_with("graph"));
-        } else {
-            note(false);
-        }
-        if let Ok(k) = loops::parse(&text) {
-            note(true);
-            let _ = loops::verify(&k);
-            assert_eq!(loops::parse(&k.to_string()).map(|k| k.to_string()), Ok(k.to_string()), "{text}");
-        }
-        let _ = Sample::parse(&text).map(|s| s.graph());
+    let counts =
+        run_cases("texts", move |random| read_text(&damage::text(&texts[random.below(texts.len())], random)));
+    assert!(counts.taken > 100 && counts.refused > 100, "few cases of both outcomes");
+}
+
+/// The files that are damaged: the suite's models of a few nodes where it is there, and one of ours.
+fn models() -> Vec<Vec<u8>> {
+    /// Larger models take longer, and hold nothing else.
+    const LARGEST: u64 = 20_000;
+    let own = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/digits/digits.onnx");
+    let mut paths = vec![own];
+    for folder in ["node", "simple", "pytorch-operator"] {
+        let Some(folder) = cases::suite(folder) else { continue };
+        let models = cases::in_folder(&folder).into_iter().map(|(_, p)| p.join("model.onnx"));
+        paths.extend(models.filter(|p| p.metadata().is_ok_and(|m| m.len() < LARGEST)));
     }
-    assert!(read > 100 && refused > 100, "{read} read, {refused} refused");
+    paths.iter().map(|p| std::fs::read(p).expect("a model")).collect()
+}
+
+/// Whether the importer and the compiler take a model. What the importer takes verifies.
+fn compile_model(bytes: Vec<u8>) -> bool {
+    let Ok(graph) = onnx::import_bytes(bytes.into(), "damaged", None, &Options::default()) else {
+        return false;
+    };
+    assert_eq!(graph::verify(&graph), Ok(()), "what is imported verifies");
+    let target = native::levels().pop().expect("a level");
+    native::compile(&graph, &target).is_ok()
+}
+
+#[test]
+fn models_with_damaged_bytes_are_refused_or_compiled() {
+    let models = models();
+    let counts = run_cases("bytes of models", move |random| {
+        compile_model(damage::bytes(&models[random.below(models.len())], random))
+    });
+    assert!(counts.refused > 20, "few cases are refused");
+}
+
+#[test]
+fn models_with_damaged_fields_are_refused_or_compiled() {
+    let models = models();
+    let counts = run_cases("fields of models", move |random| {
+        let model = &models[random.below(models.len())];
+        compile_model(damage::wire::damage(model, random).expect("a model is a message"))
+    });
+    assert!(counts.taken > 5 && counts.refused > 20, "few cases of both outcomes");
 }

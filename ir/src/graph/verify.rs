@@ -188,12 +188,7 @@ impl Reconciled {
         let mut out = Reconciled { names: HashMap::new() };
         for (i, r) in inferred.iter().zip(recorded) {
             for (i, r) in i.innermost().shape.iter().zip(&r.innermost().shape) {
-                if let (Some(i), Some(r)) = (i.as_symbol(), r.as_symbol())
-                    && fresh.contains(&i)
-                    && !seen.contains(&r)
-                {
-                    out.names.entry(i).or_insert(r);
-                }
+                out.note(i, r, fresh, seen);
             }
         }
         for (k, (i, r)) in inferred.iter().zip(recorded).enumerate() {
@@ -206,6 +201,22 @@ impl Reconciled {
             }
         }
         Ok(out)
+    }
+
+    /// Notes the names of a dimension's symbols. Of several in one dimension, those made first have the
+    /// lesser numbers, in what was recorded as well; a wrong guess shows when the types are compared.
+    fn note(&mut self, inferred: &Expr, recorded: &Expr, fresh: &HashSet<Symbol>, seen: &HashSet<Symbol>) {
+        let made = |e: &Expr, is_new: &dyn Fn(&Symbol) -> bool| {
+            let mut all: Vec<Symbol> = e.symbols().into_iter().filter(is_new).collect();
+            all.sort_by_key(|s| (s.name().len(), *s));
+            all
+        };
+        let unnamed = made(inferred, &|s| fresh.contains(s) && !self.names.contains_key(s));
+        let taken: HashSet<Symbol> = self.names.values().copied().collect();
+        let unused = made(recorded, &|s| !seen.contains(s) && !taken.contains(s));
+        if unnamed.len() == unused.len() {
+            self.names.extend(unnamed.into_iter().zip(unused));
+        }
     }
 
     /// An expression with the recorded names.
