@@ -13,8 +13,8 @@
 //! }
 //! ```
 //!
-//! The header names a runner (`# test: NAME`), a pass (`# pass: NAME`) or the CPU level that code is
-//! shown for (`# wide: LEVEL`); the input follows it, then a line of `=` signs, then what the runner
+//! The header names a runner (`# test: NAME`), a pass (`# pass: NAME`), the CPU level that code is shown
+//! for (`# wide: LEVEL`) or the operands of native code (`# native: SEED, FILL, ...`); the input follows it, then a line of `=` signs, then what the runner
 //! is to answer. Between cases stands a line of `-` signs. A runner that fails answers `error: ` and
 //! the message, whose line numbers count from the case's header. With `BLESS=1` in the environment
 //! the expected parts are rewritten instead of compared.
@@ -26,7 +26,7 @@ use std::path::{Path, PathBuf};
 /// Answers for the input of a case, or says what is wrong with it.
 pub type Runner = Box<dyn Fn(&str) -> Result<String, String>>;
 
-/// Finds what a header names: the key (`test`, `pass` or `wide`) and the name.
+/// Finds what a header names: the key (`test`, `pass`, `wide` or `native`) and the name.
 pub type Registry<'a> = &'a dyn Fn(&str, &str) -> Option<Runner>;
 
 /// One case of a file.
@@ -116,7 +116,7 @@ fn run_case(case: &Case<'_>, registry: Registry<'_>) -> Result<String, String> {
     let header = case.input.lines().next().unwrap_or_default();
     let named = header.strip_prefix("# ").and_then(|h| h.split_once(": "));
     let (key, name) = named.ok_or_else(|| {
-        format!("found the header {header:?}, expected `# test: NAME`, `# pass: NAME` or `# wide: LEVEL`")
+        format!("found the header {header:?}, expected `# test: NAME`, `# pass: NAME`, `# wide: LEVEL` or `# native: SEED`")
     })?;
     let runner = registry(key, name.trim())
         .ok_or_else(|| format!("found {key} {name:?}, expected one that exists"))?;

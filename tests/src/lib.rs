@@ -3,6 +3,7 @@
 //! several nodes may be off; native code in this process; models and recorded cases; lists of what
 //! passes.
 
+pub mod agree;
 pub mod bounds;
 pub mod cases;
 pub mod damage;
@@ -13,5 +14,6 @@ pub mod list;
 pub mod memory;
 pub mod native;
 pub mod random;
+pub mod reduce;
 pub mod runners;
 pub mod samples;

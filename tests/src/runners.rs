@@ -1,8 +1,10 @@
-//! What file tests can run: `parse-print` and `verify` on either language, every pass, and the emitter
-//! for wide vectors at a CPU level.
+//! What file tests can run: `parse-print` and `verify` on either language, every pass, the emitter for
+//! wide vectors at a CPU level, and native code beside the evaluator.
 
+use crate::agree::{Program as Run, Verdict};
 use crate::disassembly;
 use crate::files::Runner;
+use crate::native;
 use burin_compiler::graph::Fuel;
 use burin_compiler::pipeline::{GRAPH_PASSES, KERNEL_PASSES};
 use burin_ir::graph::{self, Graph};
@@ -52,6 +54,18 @@ pub fn find(key: &str, name: &str) -> Option<Runner> {
             Some(Box::new(|text| Program::parse(text)?.verify().map(|()| "verified\n".to_owned())))
         }
         ("pass", name) => graph_pass(name).or_else(|| kernel_pass(name)),
+        ("native", header) => {
+            let header = header.to_owned();
+            Some(Box::new(move |text| {
+                let verdict = Run::parse(&header, text)?.check(&native::levels())?;
+                let answer = match verdict {
+                    Verdict::Agree => "agrees",
+                    Verdict::Nothing => "nothing to compare",
+                    Verdict::Refused => "refused",
+                };
+                Ok(answer.to_owned())
+            }))
+        }
         ("wide", level) => {
             let level = level.to_owned();
             Some(Box::new(move |text| disassembly::of_kernel(text, &level)))

@@ -155,9 +155,21 @@ fn arena(
         if !starts || d.offset != 0 || d.held.is_some() {
             continue;
         }
+        let root = |b: usize| {
+            let read = places.of(d.lowered.reads[b]).root;
+            *joined.get(&read).unwrap_or(&read)
+        };
         for b in &used.in_place {
             let read = places.of(d.lowered.reads[*b]);
-            let source = *joined.get(&read.root).unwrap_or(&read.root);
+            let source = root(*b);
+            // The same memory may be read as another value too, at other elements.
+            let elsewhere = (0..d.lowered.reads.len()).any(|i| {
+                let fits = used.in_place.contains(&i) && places.of(d.lowered.reads[i]).offset == 0;
+                !fits && root(i) == source
+            });
+            if elsewhere {
+                continue;
+            }
             let ends = own.contains(&source) && lives.get(&source).is_some_and(|l| l.1 == at);
             if ends && read.offset == 0 && size(source) == size(d.writes) && source != d.writes {
                 joined.insert(d.writes, source);

@@ -28,6 +28,7 @@ pub const ROWS: &[OpRow] = &[
             "MaxPool(f64[1,2,9]) {kernel_shape = [3], dilations = [2], auto_pad = \"SAME_UPPER\"}",
             "MaxPool(f16[1,1,3,4,3]) {kernel_shape = [2, 2, 2]}",
             "MaxPool(f32[2,2,5,5]) {kernel_shape = [3, 3], pads = [1, 1, 1, 1], storage_order = 1} -> 2",
+            "MaxPool(u16[2,2,5,5] in 0..3) {kernel_shape = [3, 4], pads = [1, 1, 1, 1], storage_order = 1} -> 2",
         ],
         ..OpRow::new(
             "MaxPool",
@@ -161,22 +162,41 @@ fn max_element(cx: &Cx<'_>, output: usize) -> Result<Element, String> {
     if output == 0 {
         return Ok(Element { axes, body: max });
     }
-    // The first position that holds the greatest value.
+    // The first position that holds the greatest value, in the order of the elements.
     let none = Scalar::I(i64::MAX);
     let position = |x: &Term, index: &[Expr]| {
-        let flat = Term::index(flat_index(cx, index));
+        let flat = Term::index(flat_index(cx, index, false));
         x.binary(ScalarOp::Eq, &max).select(&flat, &Term::constant(DType::I64, none))
     };
-    let body = over_window(cx, (&axes, axes.len()), ReduceOp::Min, none, position)?;
+    let first = over_window(cx, (&axes, axes.len()), ReduceOp::Min, none, position)?;
+    let body = match cx.attrs.flag("storage_order") {
+        false => first,
+        true => {
+            let at = Symbol::new("at");
+            let index = index_of(cx, at.into());
+            Term::bind(at, first, Term::index(flat_index(cx, &index, true)))
+        }
+    };
     Ok(Element { axes, body })
 }
 
-/// The position of an element in the whole input, as MaxPool's second result counts it: with
-/// storage_order 1 the spatial dimensions are column-major.
-fn flat_index(cx: &Cx<'_>, index: &[Expr]) -> Expr {
+/// The index of the element of the input at a row-major position.
+fn index_of(cx: &Cx<'_>, mut at: Expr) -> Vec<Expr> {
+    let shape = cx.shape(0).unwrap_or_default();
+    let mut index = vec![Expr::ZERO; shape.len()];
+    for (i, d) in index.iter_mut().zip(shape).rev() {
+        *i = at.modulo(d);
+        at = at.floor_div(d);
+    }
+    index
+}
+
+/// The position of an element in the whole input, whose spatial dimensions may be counted column-major,
+/// as MaxPool's second result does with storage_order 1.
+fn flat_index(cx: &Cx<'_>, index: &[Expr], column_major: bool) -> Expr {
     let shape = cx.shape(0).unwrap_or_default();
     let mut order: Vec<usize> = (0..index.len()).collect();
-    if cx.attrs.flag("storage_order") {
+    if column_major {
         order[2..].reverse();
     }
     order.into_iter().fold(Expr::ZERO, |flat, d| flat * &shape[d] + &index[d])
@@ -223,13 +243,9 @@ fn max_eval(e: &EvalCx<'_>) -> Result<Vec<Tensor>, String> {
 
 /// What [`flat_index`] gives for an element of the input at a row-major position.
 fn stored_at(e: &EvalCx<'_>, at: Option<usize>) -> i64 {
-    let Some(mut at) = at else { return i64::MAX };
-    let mut index = vec![Expr::ZERO; e.input(0).rank()];
-    for (i, d) in index.iter_mut().zip(e.input(0).shape()).rev() {
-        *i = (at % d).into();
-        at /= d;
-    }
-    flat_index(e.cx, &index).as_const().unwrap_or(i64::MAX)
+    let Some(at) = at else { return i64::MAX };
+    let index = index_of(e.cx, at.into());
+    flat_index(e.cx, &index, e.cx.attrs.flag("storage_order")).as_const().unwrap_or(i64::MAX)
 }
 
 /// How many elements the window at output position `y` averages over, as an expression.

@@ -5,9 +5,8 @@
 //! that rounding to the nearest element and the weights' fractions are exact, whatever the sizes.
 //! Only `tf_crop_and_resize` with its float region is computed in `f64`.
 
-use super::contract::SUM_TOLERANCE;
 use super::rules::{self, NUMBER, indices};
-use super::{Lower, Meaning, OpRow, one, opt};
+use super::{Lower, Meaning, OpRow, Tolerance, one, opt};
 use crate::attr::{AttrKind, AttrSpec, Default};
 use crate::dtype::DType;
 use crate::element::{Element, Term, reduction};
@@ -30,7 +29,9 @@ pub const ROWS: &[OpRow] = &[OpRow {
         AttrSpec::new("mode", AttrKind::Str, Default::Str("nearest")),
         AttrSpec::new("nearest_mode", AttrKind::Str, Default::Str("round_prefer_floor")),
     ],
-    tolerance: SUM_TOLERANCE,
+    // A weight is the difference of a coordinate and its whole part, so that its error is that of the
+    // coordinate, however small the weight.
+    tolerance: Tolerance::Largest(16.0),
     samples: &[
         "Resize(f32[1,2,3,4], _, f32[4] = [1.0, 1.0, 2.0, 2.0]) \
          {coordinate_transformation_mode = \"asymmetric\", nearest_mode = \"floor\"}",

@@ -10,6 +10,7 @@ mod chains;
 mod pointwise;
 mod products;
 mod reductions;
+pub mod rows;
 mod windows;
 mod writer;
 
