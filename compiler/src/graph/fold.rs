@@ -2,15 +2,17 @@
 //!
 //! A node whose operands are constants becomes constants: at once where operands and results are
 //! small, else [`Constant::Computed`], which is evaluated when the weights are written, so that large
-//! ones never have to be held together. A small tensor whose contents are known as numbers, such as
+//! ones never have to be held together. What repeats few elements stays computed at run time, but as the
+//! weights of a sum of products, which are packed. A small tensor whose contents are known as numbers, such as
 //! the shape of a tensor of constant shape, becomes a constant too.
 
 use super::rewrite::{Outcome, Rewriter, rewrite};
 use super::{Fuel, Report};
 use burin_ir::graph::eval::{Operation, eval_op};
 use burin_ir::graph::{Computed, Constant, Graph, Value, ValueData};
-use burin_ir::ops::{self, Effect, OpRow};
+use burin_ir::ops::{self, Effect, OpRow, Tolerance};
 use burin_ir::{Attr, Attrs, Scalar, Tensor};
+use std::collections::HashSet;
 use std::sync::Arc;
 
 /// Results of at most so many bytes are evaluated at once.
@@ -18,14 +20,17 @@ const SMALL: usize = 64 << 10;
 /// Operands of more bytes than this make evaluation lazy.
 const SMALL_OPERANDS: usize = 1 << 20;
 /// Results that are larger than this and than [`GROWTH`] times the operands stay computed at run time:
-/// a weight file of repeated elements costs more than it saves.
+/// a weight file of repeated elements costs more than it saves. Weights of sums of products are worth it
+/// up to [`WEIGHTS`], since they are read in the order in which they are packed.
 const LARGE: usize = 1 << 20;
+const WEIGHTS: usize = 1 << 30;
 const GROWTH: usize = 4;
 /// Computed constants of more ops than this are evaluated at once: each use of one computes it anew.
 const MAX_OPS: usize = 64;
 
 /// Folds constants.
 pub fn run(graph: &mut Graph, fuel: &mut Fuel) -> Result<Report, String> {
+    let weights = weights(graph);
     rewrite(graph, fuel, &mut |r, site| {
         let data = site.data;
         if data.op.effect != Effect::Pure || !data.regions.is_empty() {
@@ -33,7 +38,8 @@ pub fn run(graph: &mut Graph, fuel: &mut Fuel) -> Result<Report, String> {
         }
         if site.inputs.iter().flatten().all(|v| r.graph.constant(*v).is_some()) {
             let attrs = data.attrs.0.iter().map(|(n, a)| ((*n).to_owned(), a.clone())).collect();
-            return Ok(match constants(r, data.op, &site.inputs, attrs, data.outputs.len())? {
+            let large = if data.outputs.iter().any(|v| weights.contains(v)) { WEIGHTS } else { LARGE };
+            return Ok(match constants(r, data.op, &site.inputs, attrs, data.outputs.len(), large)? {
                 Ok(results) => {
                     let pairs = data.outputs.iter().zip(results);
                     Outcome::Replace(pairs.map(|(old, c)| r.constant_for(*old, c)).collect())
@@ -51,6 +57,19 @@ pub fn run(graph: &mut Graph, fuel: &mut Fuel) -> Result<Report, String> {
             None => Outcome::Keep,
         })
     })
+}
+
+/// What sums of products read besides their first operands, through ops that leave elements in order.
+fn weights(graph: &Graph) -> HashSet<Value> {
+    let mut all = HashSet::new();
+    for node in graph.regions[graph.body].nodes.iter().rev().map(|n| &graph.nodes[*n]) {
+        if matches!(node.op.tolerance, Tolerance::Sum(_)) {
+            all.extend(node.inputs.iter().skip(1).flatten());
+        } else if node.op.view && node.outputs.iter().any(|v| all.contains(v)) {
+            all.extend(node.inputs.first().copied().flatten());
+        }
+    }
+    all
 }
 
 /// The contents of a value that are known as numbers.
@@ -72,11 +91,12 @@ pub(super) fn constant_op(
     let row = ops::by_name(op).ok_or_else(|| format!("there is no op {op}"))?;
     let inputs: Vec<Option<Value>> = inputs.iter().map(|v| Some(*v)).collect();
     let attrs = attrs.into_iter().map(|(n, a)| (n.to_owned(), a)).collect();
-    let mut results = constants(r, row, &inputs, attrs, 1)??;
+    let mut results = constants(r, row, &inputs, attrs, 1, LARGE)??;
     Ok(r.graph.add_constant("", results.swap_remove(0)))
 }
 
-/// The results of an op on constants; the inner error is the reason why they are not folded.
+/// The results of an op on constants; the inner error is the reason why they are not folded. What is
+/// `large` may not repeat its operands' elements.
 #[allow(clippy::type_complexity)]
 fn constants(
     r: &mut Rewriter<'_>,
@@ -84,6 +104,7 @@ fn constants(
     inputs: &[Option<Value>],
     attrs: Vec<(String, Attr)>,
     outputs: usize,
+    large: usize,
 ) -> Result<Result<Vec<Constant>, String>, String> {
     let (attrs, facts) = r.probe(op, inputs, attrs, outputs)?;
     let operands: Vec<Option<Constant>> =
@@ -105,7 +126,7 @@ fn constants(
         return Ok(evaluate(op, &attrs, &operands, outputs));
     };
     let given = lazy.iter().map(Constant::bytes).fold(0, usize::saturating_add);
-    if given > LARGE && given > taken.saturating_mul(GROWTH) {
+    if given > large && given > taken.saturating_mul(GROWTH) {
         return Ok(Err(format!("the result of {given} bytes is more than {GROWTH} times its operands")));
     }
     let small = given <= SMALL && taken <= SMALL_OPERANDS;

@@ -4,7 +4,7 @@
 //! its dimensions becomes a fresh symbol.
 
 use super::rules::{self, ANY, NUMBER};
-use super::{Lower, Meaning, OpRow, Tolerance, one, opt};
+use super::{EvalCx, Lower, Meaning, OpRow, Tolerance, one, opt};
 use crate::attr::{AttrKind, AttrSpec, Default};
 use crate::dtype::DType;
 use crate::element::{Element, Term, axes};
@@ -12,6 +12,7 @@ use crate::expr::{Expr, Range};
 use crate::graph::infer::{Cx, Info, KNOWN_LIMIT};
 use crate::scalar::Scalar;
 use crate::symbol::Symbol;
+use crate::tensor::{Tensor, element_count};
 use crate::types::TensorType;
 
 /// The family.
@@ -101,6 +102,7 @@ pub const ROWS: &[OpRow] = &[
     },
     OpRow {
         attrs: &[AttrSpec::new("value", AttrKind::Tensor, Default::Absent)],
+        eval: Some(constant_of_shape_eval),
         samples: &["ConstantOfShape(i64[2] = [2, 3])", "ConstantOfShape(i64[0] = [])"],
         ..OpRow::new(
             "ConstantOfShape",
@@ -415,6 +417,16 @@ fn constant_of_shape_element(cx: &Cx<'_>, _: usize) -> Result<Element, String> {
         _ => return Err("the rank of the result is not known".into()),
     };
     Ok(Element { axes: axes(rank as usize), body: fill(cx)? })
+}
+
+/// Whole weights may be made so, for which an element's definition is too slow to evaluate.
+fn constant_of_shape_eval(e: &EvalCx<'_>) -> Result<Vec<Tensor>, String> {
+    let ty = &e.outputs[0];
+    let shape = ty.static_shape().ok_or("the result's shape is not known")?;
+    let n =
+        element_count(ty.dtype, &shape).ok_or_else(|| format!("{ty} is larger than the address space"))?;
+    let value = e.cx.attrs.tensor("value").map_or(Scalar::I(0).cast(ty.dtype), |t| t.get(0));
+    Ok(vec![Tensor::from_scalars(ty.dtype, &shape, std::iter::repeat_n(value, n))])
 }
 
 /// The number of elements of a range.
