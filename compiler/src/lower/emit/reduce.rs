@@ -59,6 +59,27 @@ impl Emitter<'_> {
         whole: &Term,
         todo: &[Position],
     ) -> Vec<Val> {
+        let varies = |p: &Position| p.at.iter().any(|(s, _)| vars.iter().any(|(_, n)| n.mentions(*s)));
+        if !todo.iter().any(varies) {
+            return self.reduce_over(op, vars, body, whole, todo);
+        }
+        // Extents that are computed from data may differ from point to point.
+        let one = |p: &Position| {
+            let vars: Vec<_> = vars.iter().map(|(s, n)| (*s, self.along(n, p).0)).collect();
+            self.reduce_over(op, &vars, body, whole, std::slice::from_ref(p))[0]
+        };
+        todo.iter().map(one).collect()
+    }
+
+    /// A reduction over extents that are the same at all positions.
+    fn reduce_over(
+        &mut self,
+        op: ReduceOp,
+        vars: &[(Symbol, Expr)],
+        body: &Term,
+        whole: &Term,
+        todo: &[Position],
+    ) -> Vec<Val> {
         let symbols = todo.iter().flat_map(|p| p.at.iter()).map(|(_, e)| self.depth_of_expr(e));
         let extents = vars.iter().map(|(_, n)| self.depth_of_expr(n));
         let depth = symbols.chain(extents).max().unwrap_or(0).max(self.floor);
