@@ -10,9 +10,14 @@ pub mod control;
 pub mod conv;
 pub mod conv_transpose;
 pub mod convert;
+pub mod deform;
 pub mod einsum;
+pub mod fourier;
+pub mod grid;
+pub mod image;
 pub mod index;
 pub mod integer;
+mod interpolate;
 pub mod movement;
 pub mod norm;
 pub mod pointwise;
@@ -21,9 +26,11 @@ pub mod quantize;
 pub mod reduce;
 pub mod resize;
 pub mod rnn;
+pub mod roi;
 pub mod rules;
 pub mod scatter;
 pub mod shape;
+pub mod signal;
 pub mod softmax;
 #[cfg(test)]
 mod tests;
@@ -67,6 +74,12 @@ pub const FAMILIES: &[&[OpRow]] = &[
     resize::ROWS,
     control::ROWS,
     rnn::ROWS,
+    grid::ROWS,
+    roi::ROWS,
+    deform::ROWS,
+    image::ROWS,
+    signal::ROWS,
+    fourier::ROWS,
 ];
 
 /// Everything that is to be said of an op. Make one with [`OpRow::new`] and the `with` methods'

@@ -5,6 +5,7 @@
 //! that rounding to the nearest element and the weights' fractions are exact, whatever the sizes.
 //! Only `tf_crop_and_resize` with its float region is computed in `f64`.
 
+use super::interpolate::cubic_weight;
 use super::rules::{self, NUMBER, indices};
 use super::{Lower, Meaning, OpRow, Tolerance, one, opt};
 use crate::attr::{AttrKind, AttrSpec, Default};
@@ -274,18 +275,13 @@ struct Filter {
     weights: Vec<Term>,
 }
 
-/// The weight of an element at `distance` from the place (Keys' cubic convolution kernel for
-/// "cubic", a triangle for "linear").
+/// The weight of an element at `distance` from the place; a triangle for "linear".
 fn kernel(cx: &Cx<'_>, distance: &Term) -> Term {
     let x = distance.unary(ScalarOp::Abs);
-    let below = |limit: f64| x.binary(ScalarOp::Lt, &x.lit(limit));
     if cx.attrs.str("mode") == Some("linear") {
         return (x.lit(1.0) - &x).binary(ScalarOp::Max, &x.lit(0.0));
     }
-    let a = cx.attrs.float("cubic_coeff_a").unwrap_or(-0.75);
-    let near = ((&x * (a + 2.0) - (a + 3.0)) * &x) * &x + 1.0;
-    let far = ((&x * a - 5.0 * a) * &x + 8.0 * a) * &x - 4.0 * a;
-    below(1.0).select(&near, &below(2.0).select(&far, &x.lit(0.0)))
+    cubic_weight(&x, cx.attrs.float("cubic_coeff_a").unwrap_or(-0.75))
 }
 
 fn filter(cx: &Cx<'_>, a: &Axis, fraction: &Term) -> Result<Filter, String> {
