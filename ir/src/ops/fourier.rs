@@ -15,6 +15,7 @@ use crate::expr::Expr;
 use crate::graph::infer::{Cx, Info};
 use crate::graph::{Builder, Value};
 use crate::scalar::{Scalar, ScalarOp as S};
+use crate::symbol::Symbol;
 use crate::tensor::Tensor;
 use crate::types::TensorType;
 
@@ -43,7 +44,7 @@ pub const ROWS: &[OpRow] = &[
         ..OpRow::new(
             "DFT",
             Some(("", 20)),
-            &[one("input"), opt("dft_length"), opt("axis")],
+            &[one("input"), opt("dft_length").known(), opt("axis").known()],
             dft_infer,
             Meaning::Composite(dft_build),
         )
@@ -59,7 +60,7 @@ pub const ROWS: &[OpRow] = &[
         ..OpRow::new(
             "STFT",
             Some(("", 17)),
-            &[one("signal"), one("frame_step"), opt("window"), opt("frame_length")],
+            &[one("signal"), one("frame_step").known(), opt("window"), opt("frame_length").known()],
             stft_infer,
             Meaning::Composite(stft_build),
         )
@@ -81,7 +82,7 @@ pub const ROWS: &[OpRow] = &[
         ..OpRow::new(
             "DftMatrix",
             None,
-            &[one("length")],
+            &[one("length").known()],
             matrix_infer,
             Meaning::Primitive(Lower::Element(matrix_element)),
         )
@@ -91,7 +92,7 @@ pub const ROWS: &[OpRow] = &[
         ..OpRow::new(
             "Frames",
             None,
-            &[one("signal"), one("step"), one("length")],
+            &[one("signal"), one("step").known(), one("length").known()],
             frames_infer,
             Meaning::Movement(frames_element),
         )
@@ -113,7 +114,9 @@ fn positive(cx: &Cx<'_>, i: usize, what: &str) -> Result<Expr, String> {
     let n = scalar(cx, i, what)?;
     match n.as_const() {
         Some(c) if c < 1 => Err(format!("{what} is {c}, expected 1 or more")),
-        _ => Ok(n),
+        Some(_) => Ok(n),
+        // What is read from data is not divided by where it is 0.
+        None => Ok(n.maximum(&Expr::ONE).simplify(&Symbol::range)),
     }
 }
 
@@ -171,13 +174,9 @@ impl Transform {
     }
 }
 
-/// Whether an operand is there whose contents are not known before the call.
-fn from_data(cx: &Cx<'_>, i: usize) -> bool {
-    cx.has(i) && cx.known(i).is_none()
-}
-
 fn dft_infer(cx: &Cx<'_>) -> Result<Vec<Info>, String> {
-    if from_data(cx, 1) || from_data(cx, 2) {
+    if cx.has(2) && cx.known_ints(2).is_none() {
+        // Nothing is compiled for an axis that depends on data.
         let x = cx.ty(0)?;
         let parts = if cx.attrs.flag("inverse") && cx.attrs.flag("onesided") { 1 } else { 2 };
         let sizes = (1..x.rank()).map(|_| Expr::from((cx.fresh)()));
@@ -266,7 +265,8 @@ fn dft_build(cx: &Cx<'_>, b: &mut Builder<'_>, inputs: Inputs<'_>) -> Built {
                 body.op("Mul", &[size, two])
             }
         })?;
-        let x = fitted(body, x, &cx.shape(0)?[t.axis], &t.input)?;
+        let given = operand(inputs, 1).filter(|_| t.complex_result);
+        let x = fitted(body, x, &cx.shape(0)?[t.axis], &t.input, given)?;
         let result = transformed(body, x, length, kind)?;
         order = (0..rank as i64).collect();
         order[t.axis..rank - 1].rotate_right(1);
@@ -275,13 +275,25 @@ fn dft_build(cx: &Cx<'_>, b: &mut Builder<'_>, inputs: Inputs<'_>) -> Built {
 }
 
 /// The elements along the dimension before the last cut off, or zeros added, up to another size.
-fn fitted(body: &mut Body<'_, '_>, x: Value, from: &Expr, to: &Expr) -> Result<Value, String> {
+/// `given` is the length as a value, which is the size unless half of a spectrum is read.
+fn fitted(
+    body: &mut Body<'_, '_>,
+    x: Value,
+    from: &Expr,
+    to: &Expr,
+    given: Option<Value>,
+) -> Result<Value, String> {
     if from == to {
         return Ok(x);
     }
-    let size = to.as_const();
-    let size = size.ok_or_else(|| format!("{from} elements are transformed as {to}, expected a constant"))?;
-    let size = ints(body.b, &[size]);
+    let size = match (to.as_const(), given) {
+        (Some(n), _) => ints(body.b, &[n]),
+        (None, Some(length)) => {
+            let list = ints(body.b, &[-1]);
+            body.op("Reshape", &[length, list])?
+        }
+        _ => return Err(format!("{from} elements are transformed as {to}, expected a constant")),
+    };
     body.b.op("Fit", &[x, size], vec![("axes", Attr::Ints(vec![-2]))])
 }
 
@@ -381,10 +393,6 @@ fn stft_infer(cx: &Cx<'_>) -> Result<Vec<Info>, String> {
     let onesided = cx.attrs.flag("onesided");
     if onesided && parts == 2 {
         return Err("the spectrum of a complex signal is not symmetric: onesided must be 0".into());
-    }
-    if from_data(cx, 1) || from_data(cx, 3) {
-        let sizes = [x.shape[0].clone(), (cx.fresh)().into(), (cx.fresh)().into(), 2.into()];
-        return Ok(vec![TensorType::new(x.dtype, sizes).into()]);
     }
     let (step, length) = (positive(cx, 1, "frame_step")?, frame_length(cx)?);
     let count = (&x.shape[1] - &length).floor_div(&step) + 1;

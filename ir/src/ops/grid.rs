@@ -59,7 +59,7 @@ pub const ROWS: &[OpRow] = &[
         ..OpRow::new(
             "AffineGrid",
             Some(("", 20)),
-            &[one("theta"), one("size")],
+            &[one("theta"), one("size").known()],
             affine_grid_infer,
             Meaning::Primitive(Lower::Element(affine_grid_element)),
         )
@@ -205,8 +205,8 @@ fn base_place(at: &Expr, size: &Expr, corners: bool, wide: DType) -> Term {
 }
 
 fn affine_grid_element(cx: &Cx<'_>, _: usize) -> Result<Element, String> {
-    let (dtype, size) = (cx.dtype(0)?, rules::contents(cx, 1, 0)?);
-    let sizes = affine_sizes(cx, &size.values)?;
+    let (dtype, size) = (cx.dtype(0)?, target(cx, 1, "size")?);
+    let sizes = affine_sizes(cx, &size)?;
     let (axes, index) = indices(sizes.len() + 2);
     let (corners, wide) = (cx.attrs.flag("align_corners"), dtype.accumulator());
     let (row, spatial) = (&index[sizes.len() + 1], sizes.len());
@@ -219,5 +219,5 @@ fn affine_grid_element(cx: &Cx<'_>, _: usize) -> Result<Element, String> {
         let d = spatial - 1 - column;
         sum = sum + theta(column) * base_place(&index[d + 1], &sizes[d], corners, wide);
     }
-    Ok(Element { axes, body: rules::bound(size, sum.cast(dtype)) })
+    Ok(Element { axes, body: sum.cast(dtype) })
 }

@@ -35,7 +35,7 @@ pub const ROWS: &[OpRow] = &[
         ..OpRow::new(
             "Col2Im",
             Some(("", 18)),
-            &[one("input"), one("image_shape"), one("block_shape")],
+            &[one("input"), one("image_shape").known(), one("block_shape").known()],
             col2im_infer,
             Meaning::Primitive(Lower::Element(col2im_element)),
         )
@@ -50,7 +50,7 @@ pub const ROWS: &[OpRow] = &[
         ..OpRow::new(
             "CenterCropPad",
             Some(("", 18)),
-            &[one("input_data"), one("shape")],
+            &[one("input_data"), one("shape").known()],
             fit_infer,
             Meaning::Movement(|cx, _| fit_element(cx, true)),
         )
@@ -62,7 +62,7 @@ pub const ROWS: &[OpRow] = &[
         ..OpRow::new(
             "Fit",
             None,
-            &[one("data"), one("shape")],
+            &[one("data"), one("shape").known()],
             fit_infer,
             Meaning::Movement(|cx, _| fit_element(cx, false)),
         )
@@ -82,7 +82,7 @@ pub const ROWS: &[OpRow] = &[
         ..OpRow::new(
             "MaxUnpool",
             Some(("", 22)),
-            &[one("X"), one("I"), opt("output_shape")],
+            &[one("X"), one("I"), opt("output_shape").known()],
             unpool_infer,
             Meaning::Composite(unpool_build),
         )
@@ -126,30 +126,28 @@ fn col2im_infer(cx: &Cx<'_>) -> Result<Vec<Info>, String> {
 
 /// Each element of the image gathers what blocks hold for it.
 fn col2im_element(cx: &Cx<'_>, _: usize) -> Result<Element, String> {
-    let (x, block) = (cx.ty(0)?, rules::contents(cx, 2, 0)?);
-    let rank = block.values.len();
-    let image = rules::contents(cx, 1, rank)?;
-    let attrs = col2im_window(cx, &image.values, &block.values)?;
-    let counts = col2im_blocks(&attrs, &image.values, &block.values);
+    let (x, image, block) = (cx.ty(0)?, target(cx, 1, "image_shape")?, target(cx, 2, "block_shape")?);
+    let attrs = col2im_window(cx, &image, &block)?;
+    let (rank, counts) = (block.len(), col2im_blocks(&attrs, &image, &block));
     let (axes, index) = indices(2 + rank);
     let (mut vars, mut conditions) = (Vec::new(), Vec::new());
     let (mut row, mut column) = (index[1].clone(), Expr::ZERO);
     for d in 0..rank {
-        let k = reduction(2 * rank + d);
-        vars.push((k, block.values[d].clone()));
+        let k = reduction(d);
+        vars.push((k, block[d].clone()));
         let at = &index[2 + d] + attrs.pads[d].0 - Expr::from(k) * attrs.dilations[d];
         let nth = at.floor_div(&attrs.strides[d].into());
         if attrs.strides[d] != 1 {
             conditions.push(&nth * attrs.strides[d] - &at);
         }
         conditions.extend([nth.clone(), &counts[d] - 1 - &nth]);
-        row = row * &block.values[d] + Expr::from(k);
+        row = row * &block[d] + Expr::from(k);
         column = column * &counts[d] + nth;
     }
     let value = Term::load(x.dtype, 0, vec![index[0].clone(), row, column]).cast(x.dtype.accumulator());
     let none = value.lit(0.0);
     let sum = Term::reduce(ReduceOp::Sum, vars, Term::when(conditions, value, none));
-    Ok(Element { axes, body: rules::bound(image, rules::bound(block, sum.cast(x.dtype))) })
+    Ok(Element { axes, body: sum.cast(x.dtype) })
 }
 
 /// The axes whose size changes, with their new sizes.
@@ -181,8 +179,8 @@ fn fit_infer(cx: &Cx<'_>) -> Result<Vec<Info>, String> {
 fn fit_element(cx: &Cx<'_>, center: bool) -> Result<Element, String> {
     let x = cx.ty(0)?;
     let (axes, mut index) = indices(x.rank());
-    let (mut inside, sizes) = (Vec::new(), rules::contents(cx, 1, 0)?);
-    for (axis, size) in fitted(cx, &sizes.values)? {
+    let (mut inside, sizes) = (Vec::new(), target(cx, 1, "shape")?);
+    for (axis, size) in fitted(cx, &sizes)? {
         let dim = &x.shape[axis];
         let half = |e: Expr| match center {
             true => e.maximum(&Expr::ZERO).floor_div(&2.into()),
@@ -196,8 +194,7 @@ fn fit_element(cx: &Cx<'_>, center: bool) -> Result<Element, String> {
         index[axis] = at;
     }
     let none = Term::constant(x.dtype, Scalar::I(0));
-    let body = Term::when(inside, Term::load(x.dtype, 0, index), none);
-    Ok(Element { axes, body: rules::bound(sizes, body) })
+    Ok(Element { axes, body: Term::when(inside, Term::load(x.dtype, 0, index), none) })
 }
 
 /// The shape of what MaxPool was applied to, as the window says.

@@ -18,6 +18,7 @@ pub mod image;
 pub mod index;
 pub mod integer;
 mod interpolate;
+pub mod ml;
 pub mod movement;
 pub mod norm;
 pub mod pointwise;
@@ -80,6 +81,10 @@ pub const FAMILIES: &[&[OpRow]] = &[
     image::ROWS,
     signal::ROWS,
     fourier::ROWS,
+    ml::features::ROWS,
+    ml::linear::ROWS,
+    ml::svm::ROWS,
+    ml::trees::ROWS,
 ];
 
 /// Everything that is to be said of an op. Make one with [`OpRow::new`] and the `with` methods'

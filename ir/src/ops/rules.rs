@@ -5,10 +5,9 @@
 //! file may hold.
 
 use crate::dtype::DType;
-use crate::element::{Term, axes, reduction};
+use crate::element::axes;
 use crate::expr::Expr;
 use crate::graph::infer::{Cx, Info};
-use crate::scalar::{Scalar, ScalarOp};
 use crate::symbol::Symbol;
 use crate::types::TensorType;
 
@@ -157,38 +156,6 @@ pub fn ints_of(cx: &Cx<'_>, i: usize, what: &str) -> Result<Option<Vec<i64>>, St
     }
     let unknown = || format!("input {i} ({what}) must be known when compiling: make it a constant");
     cx.known_ints(i).map(Some).ok_or_else(unknown)
-}
-
-/// Integers that an operand of one dimension holds, for an element definition: what is known of them,
-/// or symbols numbered from `first` (see [`crate::element::reduction`]) that the definition has to be
-/// wrapped in by [`bound`].
-pub struct Contents {
-    /// The integers; none is negative where they come from data.
-    pub values: Vec<Expr>,
-    data: Vec<(Symbol, Term)>,
-}
-
-/// The contents of an operand that must be there.
-pub fn contents(cx: &Cx<'_>, i: usize, first: usize) -> Result<Contents, String> {
-    if let Some(known) = cx.known(i) {
-        return Ok(Contents { values: known.to_vec(), data: Vec::new() });
-    }
-    let ty = cx.ty(i)?;
-    let count = match &ty.shape[..] {
-        [n] => n.as_const().and_then(|n| usize::try_from(n).ok()),
-        _ => None,
-    };
-    let count = count.ok_or_else(|| format!("input {i} is {ty}, expected a constant number of integers"))?;
-    let zero = Term::constant(DType::I64, Scalar::I(0));
-    let load =
-        |n: usize| Term::load(ty.dtype, i, vec![n.into()]).cast(DType::I64).binary(ScalarOp::Max, &zero);
-    let data: Vec<(Symbol, Term)> = (0..count).map(|n| (reduction(first + n), load(n))).collect();
-    Ok(Contents { values: data.iter().map(|(s, _)| (*s).into()).collect(), data })
-}
-
-/// A definition's body over contents.
-pub fn bound(contents: Contents, body: Term) -> Term {
-    contents.data.into_iter().fold(body, |body, (symbol, value)| Term::bind(symbol, value, body))
 }
 
 /// A shape without the given sorted axes, or with 1 in their place.

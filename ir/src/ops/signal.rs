@@ -1,6 +1,7 @@
 //! Windows for signals, and the weights of the mel scale.
 
 use super::rules::{self, FLOAT, INT, NUMBER, indices};
+use super::shape;
 use super::{Lower, Meaning, OpRow, Port, Tolerance, one};
 use crate::attr::{AttrKind, AttrSpec, Default};
 use crate::dtype::DType;
@@ -27,7 +28,7 @@ macro_rules! window {
             ..OpRow::new(
                 $name,
                 Some(("", 17)),
-                &[one("size")],
+                &[one("size").known()],
                 window_infer,
                 Meaning::Primitive(Lower::Element(|cx, _| window_element(cx, &$weights))),
             )
@@ -59,8 +60,8 @@ pub const ROWS: &[OpRow] = &[
 ];
 
 const MEL: &[Port] = &[
-    one("num_mel_bins"),
-    one("dft_length"),
+    one("num_mel_bins").known(),
+    one("dft_length").known(),
     one("sample_rate"),
     one("lower_edge_hertz"),
     one("upper_edge_hertz"),
@@ -74,7 +75,7 @@ fn datatype(cx: &Cx<'_>) -> DType {
 fn size(cx: &Cx<'_>, i: usize, what: &str) -> Result<Expr, String> {
     rules::expect(&format!("input {i} ({what})"), cx.dtype(i)?, INT)?;
     match cx.known(i) {
-        Some([n]) if n.as_const().is_none_or(|n| n >= 0) => Ok(n.clone()),
+        Some([n]) if n.as_const().is_none_or(|n| n >= 0) => Ok(shape::size(n)),
         Some(other) => Err(format!("{what} is {}, expected one number of 0 or more", rules::show(other))),
         None => Ok((cx.fresh)().into()),
     }
