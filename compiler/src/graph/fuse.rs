@@ -13,9 +13,9 @@
 use super::layout::{self, Orders};
 use crate::lower::nest::{children, visit};
 use burin_ir::graph::infer::{Arg, Cx};
-use burin_ir::graph::{Def, Graph, Node, Region, Value};
-use burin_ir::ops::Meaning;
-use burin_ir::{Element, Expr, ReduceOp, ScalarOp, Symbol, Term, TermKind};
+use burin_ir::graph::{Def, Graph, Node, NodeData, Region, Value};
+use burin_ir::ops::{Lower, Meaning, Procedure};
+use burin_ir::{Element, Expr, ReduceOp, ScalarOp, Symbol, TensorType, Term, TermKind};
 use std::cmp::Ordering;
 use std::collections::{HashMap, HashSet};
 
@@ -82,13 +82,17 @@ impl Fusion {
     }
 }
 
-/// The operands of `Read` nodes that name anything, and what regions use.
+/// The operands of `Read` nodes that name anything, and what regions and the kernels of rows use.
 fn pinned(graph: &Graph) -> HashMap<Value, &'static str> {
     let mut pinned = HashMap::new();
     for n in graph.regions[graph.body].nodes.iter().map(|n| &graph.nodes[*n]) {
         if n.op.name == "Read" {
             let unknown = n.inputs.iter().flatten().filter(|v| graph.values[**v].known.is_none());
             pinned.extend(unknown.map(|v| (*v, "sizes are read from it")));
+        }
+        if is_procedure(n) {
+            pinned.extend(n.inputs.iter().flatten().map(|v| (*v, "a kernel of a row reads it")));
+            pinned.extend(n.outputs.iter().map(|v| (*v, PROCEDURE)));
         }
         if !n.regions.is_empty() {
             pinned.extend(n.inputs.iter().flatten().map(|v| (*v, "a region uses it")));
@@ -98,6 +102,24 @@ fn pinned(graph: &Graph) -> HashMap<Value, &'static str> {
         }
     }
     pinned
+}
+
+/// Why the results of a procedure are stored.
+const PROCEDURE: &str = "its op is a kernel of its own";
+
+/// Whether an op's row gives a kernel.
+fn is_procedure(n: &NodeData) -> bool {
+    matches!(n.op.meaning, Meaning::Primitive(Lower::Procedure(_)))
+}
+
+/// The kernel that a node's row gives, if its op is a procedure.
+pub fn procedure(graph: &Graph, node: Node) -> Result<Option<Procedure>, String> {
+    let n = &graph.nodes[node];
+    let Meaning::Primitive(Lower::Procedure(build)) = n.op.meaning else { return Ok(None) };
+    let types: Option<Vec<TensorType>> = n.outputs.iter().map(|v| graph.tensor_type(*v).cloned()).collect();
+    let types = types.ok_or_else(|| refuse(graph, node, "a result is no tensor"))?;
+    let built = with_cx(graph, node, |cx| build(cx, &types));
+    built.map(Some).map_err(|e| refuse(graph, node, &e))
 }
 
 /// The values around a region that it uses, in order of their first use; constants are not among them.
@@ -149,6 +171,10 @@ pub fn run(graph: &Graph) -> Result<Fusion, String> {
             if !graph.nodes[*node].regions.is_empty() {
                 // What nothing uses is computed all the same.
                 fusion.fates.insert(*v, Fate::Stored("a region computes it"));
+                continue;
+            }
+            if is_procedure(&graph.nodes[*node]) {
+                fusion.fates.insert(*v, Fate::Stored(PROCEDURE));
                 continue;
             }
             let used = uses.get(v).is_some_and(|u| !u.is_empty());

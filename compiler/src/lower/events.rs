@@ -4,6 +4,7 @@ use super::drafts::{draft, final_copies};
 use super::group::Lowered;
 use super::level::{Level, Lowering};
 use super::place::{Places, RootId};
+use super::procedure::{self, ProcedureCall};
 use super::regions;
 use crate::graph::fuse::{self, Fate, Fusion};
 use burin_ir::graph::{Graph, Node, Value};
@@ -26,6 +27,8 @@ pub(super) struct Draft {
 pub(super) enum Event {
     /// A kernel runs.
     Call(Draft),
+    /// A kernel that an op's row gives runs.
+    Procedure(ProcedureCall),
     /// An element of a value becomes known as a symbol.
     Read(Value, usize, Symbol),
     /// A size that depends on data is computed.
@@ -79,6 +82,7 @@ impl Event {
     pub(super) fn reads(&self) -> &[Value] {
         match self {
             Event::Call(d) => &d.lowered.reads,
+            Event::Procedure(p) => &p.reads,
             Event::Read(v, ..) => std::slice::from_ref(v),
             Event::Control(c) => &c.reads,
             Event::Let(..) | Event::Check(..) | Event::Store(..) | Event::Alloc(..) => &[],
@@ -97,6 +101,7 @@ impl Event {
     pub(super) fn writes(&self) -> &[RootId] {
         match self {
             Event::Call(d) => std::slice::from_ref(&d.writes),
+            Event::Procedure(p) => &p.writes,
             Event::Store(_, root, _) | Event::Alloc(root, _) => std::slice::from_ref(root),
             Event::Control(c) => &c.writes,
             Event::Read(..) | Event::Let(..) | Event::Check(..) => &[],
@@ -142,6 +147,10 @@ impl Events<'_> {
         if !data.regions.is_empty() {
             return regions::control(self, node, lowering)
                 .map_err(|e| format!("{} cannot be compiled: {e}", self.graph.describe(node)));
+        }
+        if let Some(call) = procedure::call(self.graph, self.places, node)? {
+            self.all.push(Event::Procedure(call));
+            return Ok(());
         }
         if data.op.name == "Read" {
             self.read(node, lowering);
@@ -199,16 +208,23 @@ pub(super) fn check_symbols(entry: &HashSet<Symbol>, events: &[Event]) -> Result
             }
             Event::Control(c) => known.extend(c.inner.iter().flat_map(|i| i.level.sets.iter().copied())),
             Event::Check(..) | Event::Store(..) | Event::Alloc(..) => {}
-            Event::Call(d) => {
-                if let Some(s) = d.lowered.nest.dims().into_iter().find(|s| !known.contains(s)) {
-                    return Err(format!(
-                        "{} cannot be compiled: the size {s} depends on data in a way that has no compiled \
-                         form yet; the interpreter runs it",
-                        d.name
-                    ));
-                }
-            }
+            Event::Call(d) => check_known(&known, d.lowered.nest.dims(), &d.name)?,
+            Event::Procedure(p) => check_known(&known, p.kernel.dims.iter().copied(), &p.kernel.name)?,
         }
     }
     Ok(())
+}
+
+fn check_known(
+    known: &HashSet<Symbol>,
+    symbols: impl IntoIterator<Item = Symbol>,
+    name: &str,
+) -> Result<(), String> {
+    match symbols.into_iter().find(|s| !known.contains(s)) {
+        Some(s) => Err(format!(
+            "{name} cannot be compiled: the size {s} depends on data in a way that has no compiled form yet; \
+             the interpreter runs it"
+        )),
+        None => Ok(()),
+    }
 }

@@ -1,7 +1,6 @@
 //! The kernels of a program: equal nests share one.
 
 use super::emit;
-use super::events::Draft;
 use super::nest::Nest;
 use super::place::Places;
 use super::schedule::cost::{Prediction, predict};
@@ -72,15 +71,37 @@ impl<'a> Kernels<'a> {
         Use { kernel, in_place }
     }
 
+    /// A kernel that a row gives.
+    pub(super) fn given(&mut self, kernel: &Kernel) -> Use {
+        let made = self.made.len();
+        let number = *self.by_nest.entry(kernel.to_string()).or_insert(made);
+        if number == made {
+            let name = format!("{}_{made}", kernel.name);
+            // Nothing is chosen, and nothing predicted.
+            let nest = Nest { name: String::new(), axes: vec![], buffers: vec![], stores: vec![] };
+            let schedule = Schedule { kind: "procedure", ..choose(&nest, self.machine) };
+            self.predictions.push(predict(&nest, &schedule, self.machine));
+            self.schedules.push(schedule);
+            self.made.push(Kernel { name, ..kernel.clone() });
+        }
+        Use { kernel: number, in_place: Vec::new() }
+    }
+
     /// What people are told of a call.
-    pub(super) fn group(&self, kernel: usize, d: &Draft, places: &Places) -> Group {
+    pub(super) fn group(
+        &self,
+        kernel: usize,
+        nodes: &[Node],
+        result: Option<Value>,
+        places: &Places,
+    ) -> Group {
         Group {
             kernel: self.made[kernel].name.clone(),
             schedule: self.schedules[kernel].to_string(),
             prediction: self.predictions[kernel],
-            nodes: d.lowered.nodes.clone(),
-            result: d.result,
-            part_of: d.result.and_then(|v| places.part_of(v)),
+            nodes: nodes.to_vec(),
+            result,
+            part_of: result.and_then(|v| places.part_of(v)),
         }
     }
 }

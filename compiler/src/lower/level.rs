@@ -84,6 +84,7 @@ impl Level {
         check_symbols(&entry.known.iter().chain(&entry.varying).copied().collect(), &all)?;
         let use_of = |e: &Event| match e {
             Event::Call(d) => Some(lowering.kernels.of(&d.lowered.nest, &d.name)),
+            Event::Procedure(p) => Some(lowering.kernels.given(&p.kernel)),
             _ => None,
         };
         let uses: Vec<Option<Use>> = all.iter().map(use_of).collect();

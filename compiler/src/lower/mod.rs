@@ -3,7 +3,8 @@
 //! [`crate::graph::fuse`] says which values a kernel computes, [`place`] where stored values lie,
 //! [`group`] writes each kernel's definition as a [`nest`], [`schedule`] chooses how it is run, and
 //! [`emit`] writes its loops. [`events`] puts what happens in order, [`regions`] what happens in control
-//! flow, [`arena`] gives all of it memory; [`level`] and [`steps`] drive it.
+//! flow, [`procedure`] takes the kernels that rows give, [`arena`] gives all of it memory; [`level`] and
+//! [`steps`] drive it.
 
 mod arena;
 mod drafts;
@@ -16,6 +17,7 @@ mod level;
 pub mod nest;
 pub mod pack;
 pub mod place;
+mod procedure;
 mod regions;
 pub mod schedule;
 pub mod sizes;

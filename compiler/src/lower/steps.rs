@@ -6,13 +6,14 @@ use super::group::Layout;
 use super::kernels::{Group, Kernels};
 use super::level::{Entry, Level, Lowering};
 use super::place::{Root, RootId};
+use super::procedure::ProcedureCall;
 use super::schedule::Machine;
 use super::sizes;
 use crate::graph::fuse::{Fate, Fusion};
 use crate::packing::{PANEL, Packing};
 use crate::program::{Call, Check, Loop, Place, Port, Program, Read, Step, Weight};
 use burin_ir::graph::{Constant, Graph, Value};
-use burin_ir::loops::{Kernel, LoopKind, Stmt};
+use burin_ir::loops::{Access, Kernel, LoopKind, Stmt};
 use burin_ir::{DType, Expr, TensorType};
 use burin_runtime::abi::ALIGN;
 use std::collections::HashMap;
@@ -163,6 +164,10 @@ impl Writer<'_> {
                     let used = level.uses[at].as_ref().ok_or("a call without a kernel")?;
                     self.call(&site, d, used.kernel)
                 }
+                Event::Procedure(p) => {
+                    let used = level.uses[at].as_ref().ok_or("a call without a kernel")?;
+                    self.procedure(&site, p, used.kernel)
+                }
                 Event::Control(control) => self.control(&site, control)?,
             });
         }
@@ -182,16 +187,33 @@ impl Writer<'_> {
         };
         let written = nest.buffers.last().map_or(1, |b| b.dtype.bytes() as i64);
         args.push(site.place(d.writes, &(&d.offset * written)));
-        self.report.groups.push(self.kernels.group(number, d, &site.level.places));
+        self.report.groups.push(self.kernels.group(number, &d.lowered.nodes, d.result, &site.level.places));
+        self.kernel(number, args, &d.name, nest.flops())
+    }
+
+    /// The call of a kernel that a row gives.
+    fn procedure(&mut self, site: &Site<'_>, p: &ProcedureCall, number: usize) -> Step {
+        let results = &site.level.graph.nodes[p.node].outputs;
+        let (scratch, bytes) = p.scratch();
+        let tensors = p.reads.iter().chain(results).map(|v| site.value(*v));
+        let args = tensors.chain(scratch.into_iter().map(Place::Scratch)).collect();
+        self.program.scratch_bytes = self.program.scratch_bytes.maximum(&bytes);
+        let group = self.kernels.group(number, &[p.node], results.first().copied(), &site.level.places);
+        self.report.groups.push(group);
+        self.kernel(number, args, &site.level.graph.describe(p.node), Expr::ZERO)
+    }
+
+    fn kernel(&mut self, number: usize, args: Vec<Place>, name: &str, flops: Expr) -> Step {
         let kernel = &self.kernels.made[number];
+        let kept = kernel.buffers.values().filter(|b| b.access != Access::Scratch);
         let call = Call {
             kernel: number,
             args,
             dims: kernel.dims.iter().map(|s| (*s).into()).collect(),
             tasks: tasks(kernel),
-            node: self.node_name(&d.name),
-            flops: nest.flops(),
-            bytes: nest.buffers.iter().fold(Expr::ZERO, |s, b| s + &b.len * (b.dtype.bytes() as i64)),
+            node: self.node_name(name),
+            flops,
+            bytes: kept.fold(Expr::ZERO, |s, b| s + &b.len * (b.dtype.bytes() as i64)),
         };
         self.program.calls.push(call);
         Step::Call(self.program.calls.len() - 1)

@@ -5,8 +5,7 @@
 
 use super::contract::shared;
 use super::rules::{self, INT, NUMBER, indices};
-use super::shape::target;
-use super::{EvalCx, Lower, Meaning, OpRow, Tolerance, one};
+use super::{EvalCx, Lower, Meaning, OpRow, one};
 use crate::attr::{AttrKind, AttrSpec, Default};
 use crate::dtype::DType;
 use crate::element::{Element, Term, reduction};
@@ -102,23 +101,6 @@ pub const ROWS: &[OpRow] = &[
             Some(("", 28)),
             &[one("input"), one("condition")],
             compress_infer,
-            Meaning::Primitive(Lower::Interpreted),
-        )
-    },
-    OpRow {
-        outputs: (2, 2),
-        attrs: &[int("axis", -1), int("largest", 1), int("sorted", 1)],
-        eval: Some(top_k_eval),
-        tolerance: Tolerance::Exact,
-        samples: &[
-            "TopK(f32[3,7], i64[1] = [3]) -> 2",
-            "TopK(i32[4,2], i64[1] = [2]) {axis = 0, largest = 0} -> 2",
-        ],
-        ..OpRow::new(
-            "TopK",
-            Some(("", 24)),
-            &[one("X"), one("K").known()],
-            top_k_infer,
             Meaning::Primitive(Lower::Interpreted),
         )
     },
@@ -351,55 +333,4 @@ fn compress_eval(e: &EvalCx<'_>) -> Result<Vec<Tensor>, String> {
     let kept: Vec<Scalar> = (0..x.len()).filter(keeps).map(|i| x.get(i)).collect();
     shape[axis] = condition.scalars().filter(|c| c.as_bool()).count();
     Ok(vec![Tensor::from_scalars(x.dtype(), &shape, kept)])
-}
-
-fn top_k_infer(cx: &Cx<'_>) -> Result<Vec<Info>, String> {
-    let x = cx.ty(0)?;
-    let axis = cx.axis(cx.int("axis"), x.rank())?;
-    let k = target(cx, 1, "K")?;
-    let [k] = &k[..] else { return Err(format!("K is {}, expected one number", rules::show(&k))) };
-    if let (Some(k), Some(n)) = (k.as_const(), x.shape[axis].as_const())
-        && !(0..=n).contains(&k)
-    {
-        return Err(format!("K is {k}, but axis {axis} has {n} elements"));
-    }
-    let mut shape = x.shape.clone();
-    shape[axis] = k.clone();
-    Ok(vec![TensorType::new(x.dtype, shape.clone()).into(), TensorType::new(DType::I64, shape).into()])
-}
-
-/// Equal elements come in the order of their indices; NaN counts as greater than all numbers.
-fn top_k_eval(e: &EvalCx<'_>) -> Result<Vec<Tensor>, String> {
-    let x = e.input(0);
-    let axis = e.cx.axis(e.cx.int("axis"), x.rank())?;
-    let shape = e.outputs[0].static_shape().ok_or("K is not known")?;
-    let (extent, k) = (x.shape()[axis], shape[axis]);
-    let inner: usize = shape[axis + 1..].iter().product();
-    let outer: usize = shape[..axis].iter().product();
-    let compare = |a: Scalar, b: Scalar| match (a, b) {
-        (Scalar::F(a), Scalar::F(b)) => a.partial_cmp(&b).unwrap_or_else(|| a.is_nan().cmp(&b.is_nan())),
-        (Scalar::U(a), Scalar::U(b)) => a.cmp(&b),
-        (a, b) => a.as_i64().cmp(&b.as_i64()),
-    };
-    let largest = e.cx.attrs.flag("largest");
-    let mut chosen = vec![0; outer * k * inner];
-    for o in 0..outer {
-        for i in 0..inner {
-            let at = |n: usize| (o * extent + n) * inner + i;
-            let mut order: Vec<usize> = (0..extent).collect();
-            order.sort_by(|a, b| {
-                let by = compare(x.get(at(*a)), x.get(at(*b)));
-                if largest { by.reverse() } else { by }
-            });
-            order
-                .into_iter()
-                .take(k)
-                .enumerate()
-                .for_each(|(n, from)| chosen[(o * k + n) * inner + i] = from);
-        }
-    }
-    let place = |(n, from): (usize, &usize)| x.get((n / inner / k * extent + from) * inner + n % inner);
-    let values = Tensor::from_scalars(x.dtype(), &shape, chosen.iter().enumerate().map(place));
-    let places: Vec<i64> = chosen.iter().map(|i| *i as i64).collect();
-    Ok(vec![values, Tensor::new(&shape, &places)])
 }

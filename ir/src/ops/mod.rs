@@ -11,6 +11,7 @@ pub mod conv;
 pub mod conv_transpose;
 pub mod convert;
 pub mod deform;
+pub mod det;
 pub mod einsum;
 pub mod fourier;
 pub mod grid;
@@ -23,6 +24,7 @@ pub mod movement;
 pub mod norm;
 pub mod pointwise;
 pub mod pool;
+pub mod procedure;
 pub mod quantize;
 pub mod reduce;
 pub mod resize;
@@ -33,11 +35,13 @@ pub mod scatter;
 pub mod shape;
 pub mod signal;
 pub mod softmax;
+pub mod sort;
 #[cfg(test)]
 mod tests;
 mod window;
 pub mod winograd;
 
+pub use procedure::{Procedure, ProcedureFn};
 pub use window::constant_pads;
 
 use crate::attr::AttrSpec;
@@ -72,6 +76,8 @@ pub const FAMILIES: &[&[OpRow]] = &[
     movement::ROWS,
     index::ROWS,
     scatter::ROWS,
+    sort::ROWS,
+    det::ROWS,
     resize::ROWS,
     control::ROWS,
     rnn::ROWS,
@@ -251,6 +257,8 @@ pub enum Lower {
     Element(ElementFn),
     /// By running the node's regions: the op is one that the lowering of control flow knows.
     Regions,
+    /// By a kernel of the loop language that the row gives.
+    Procedure(ProcedureFn),
     /// Not yet: the compiler refuses the node and says so.
     Interpreted,
 }
@@ -316,7 +324,8 @@ impl OpRow {
         match self.meaning {
             Meaning::Movement(f) | Meaning::Primitive(Lower::Element(f)) => Some(f(cx, output)),
             Meaning::Pointwise(f) => Some(pointwise_element(cx, f, ty)),
-            Meaning::Composite(_) | Meaning::Primitive(Lower::Regions | Lower::Interpreted) => None,
+            Meaning::Composite(_)
+            | Meaning::Primitive(Lower::Procedure(_) | Lower::Regions | Lower::Interpreted) => None,
         }
     }
 }
