@@ -61,9 +61,8 @@ fn det_eval(e: &EvalCx<'_>) -> Result<Vec<Tensor>, String> {
             det *= if (row == c) == (column == c) { a[c][c] } else { -a[c][c] };
             for r in c + 1..n {
                 let factor = if a[c][c] == 0.0 { 0.0 } else { a[r][c] / a[c][c] };
-                for k in c..n {
-                    a[r][k] -= factor * a[c][k];
-                }
+                let pivot = a[c].clone();
+                a[r].iter_mut().zip(&pivot).skip(c).for_each(|(v, p)| *v -= factor * p);
             }
         }
         det

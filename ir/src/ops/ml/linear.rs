@@ -102,7 +102,8 @@ fn score_count(cx: &Cx<'_>, count: Option<usize>) -> Result<usize, String> {
         (None, Some(width)) => coefficients / width,
         (None, None) => return Err("the number of features must be known when compiling".into()),
     };
-    let fits = count > 0 && width.is_none_or(|w| w * count == coefficients) && coefficients % count == 0;
+    let fits =
+        count > 0 && width.is_none_or(|w| w * count == coefficients) && coefficients.is_multiple_of(count);
     let intercepts = cx.attrs.floats("intercepts").unwrap_or_default().len();
     match fits && (intercepts == 0 || intercepts == count) {
         true => Ok(count),

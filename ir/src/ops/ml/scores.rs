@@ -52,7 +52,7 @@ fn softmax_zero(b: &mut Builder<'_>, scores: Value) -> Result<Value, String> {
 fn probit(b: &mut Builder<'_>, scores: Value) -> Result<Value, String> {
     const A: f64 = 0.147;
     let dtype = b.ty(scores)?.dtype;
-    let [one, two, root] = [1.0, 2.0, 1.41421356].map(|v| number(b, dtype, v));
+    let [one, two, root] = [1.0, 2.0, std::f64::consts::SQRT_2].map(|v| number(b, dtype, v));
     let [half, by, offset] = [0.5, 1.0 / A, 2.0 / (std::f64::consts::PI * A)].map(|v| number(b, dtype, v));
     let doubled = b.op("Mul", &[scores, two], vec![])?;
     let x = b.op("Sub", &[doubled, one], vec![])?;
