@@ -165,8 +165,7 @@ pub(super) fn classified(cx: &Cx<'_>, rows: Expr, scores: usize) -> Vec<Info> {
 fn classes<'a>(cx: &'a Cx<'_>) -> Result<(&'a [i64], usize), String> {
     let labels = class_labels(cx, "classlabels_ints", "classlabels_strings")?;
     let intercepts = cx.attrs.floats("intercepts").map(<[f64]>::len).filter(|n| *n > 0);
-    let known = features(cx)?.1.as_const().is_some();
-    let count = score_count(cx, intercepts.or((!known).then_some(labels.len())))?;
+    let count = score_count(cx, intercepts)?;
     match count == labels.len() || (count == 1 && labels.len() == 2) {
         true => Ok((labels, count)),
         false => Err(format!("{count} scores for {} labels", labels.len())),
