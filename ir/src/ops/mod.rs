@@ -25,6 +25,7 @@ pub mod norm;
 pub mod pointwise;
 pub mod pool;
 pub mod procedure;
+pub mod qlinear;
 pub mod quantize;
 pub mod reduce;
 pub mod resize;
@@ -72,6 +73,7 @@ pub const FAMILIES: &[&[OpRow]] = &[
     pool::ROWS,
     quantize::ROWS,
     integer::ROWS,
+    qlinear::ROWS,
     shape::ROWS,
     movement::ROWS,
     index::ROWS,
