@@ -41,3 +41,28 @@ fn dimensions_of_zero_are_sizes_like_others() {
     }
     assert!(checked > 0, "this machine runs no level");
 }
+
+/// What has no elements is computed by nothing, and is no part of what others are put together to.
+#[test]
+fn parts_of_no_elements_are_left_out() {
+    let text = "graph @parts(%x: f32[2, 4]) {
+  %zero = const i64[1] [4]
+  %end = const i64[1] [9]
+  %axis = const i64[1] [1]
+  %r = Relu(%x)
+  %none = Slice(%r, %zero, %end, %axis)
+  %e = Exp(%none)
+  %y = Concat(%r, %e, %r) {axis = 1}
+  return %y
+}
+";
+    let g = graph::parse(text).expect("parses");
+    for target in native::levels() {
+        let model = native::compile(&g, &target).expect("compiles").load().expect("loads");
+        let mut session = Session::new(&model).expect("a session");
+        let x = Tensor::new(&[2, 4], &[1f32, -2.0, 3.0, -4.0, -5.0, 6.0, -7.0, 8.0]);
+        let found = native::run(&mut session, &[x]).expect("runs");
+        let row = [1.0, 0.0, 3.0, 0.0, 1.0, 0.0, 3.0, 0.0, 0.0, 6.0, 0.0, 8.0, 0.0, 6.0, 0.0, 8.0];
+        assert_eq!(found[0].to_f64s(), row);
+    }
+}
