@@ -7,9 +7,10 @@
 use super::Tolerance::{Exact, Sum, Ulps};
 use super::pointwise::{INPUT, X, row, samples};
 use super::rules::{self, FLOAT, NUMBER};
-use super::{OpRow, Port, Tolerance};
+use super::{OpRow, Port, Tolerance, one};
 use crate::attr::{AttrKind, AttrSpec, Default};
 use crate::element::Term;
+use crate::expr::Expr;
 use crate::graph::infer::{Cx, Info};
 use crate::scalar::ScalarOp as S;
 use std::f64::consts::{FRAC_1_SQRT_2, FRAC_2_SQRT_PI};
@@ -121,6 +122,26 @@ pub const ROWS: &[OpRow] = &[
         x * sigmoid(&(x * number(cx, "alpha")))
     }),
     OpRow {
+        attrs: &[float("alpha", 1.0)],
+        ..row(
+            "SwiGLU",
+            28,
+            &[one("A"), one("B")],
+            gated_type,
+            |cx, t| {
+                let [gate, value] = [&t[0], &t[1]].map(|t| t.cast(t.dtype().accumulator()));
+                (&gate * &sigmoid(&(&gate * number(cx, "alpha"))) * value).cast(t[0].dtype())
+            },
+            Ulps(8),
+            &[
+                "SwiGLU(f32[2,3], f32[2,3])",
+                "SwiGLU(f16[17], f16[17]) {alpha = 1.7}",
+                "SwiGLU(bf16[0,3], bf16[0,3])",
+                "SwiGLU(f64[], f64[]) {alpha = -1.0}",
+            ],
+        )
+    },
+    OpRow {
         attrs: &[float("lambd", 0.5), float("bias", 0.0)],
         ..row(
             "Shrink",
@@ -159,6 +180,17 @@ fn clamp(x: &Term, low: f64, high: f64) -> Term {
 /// `e^x - 1` as `tanh(x / 2) (e^x + 1)`, which does not cancel near zero. For `x` that is not large.
 fn exp_minus_1(x: &Term) -> Term {
     (x * 0.5).unary(S::Tanh) * (x.unary(S::Exp) + 1.0)
+}
+
+/// One result of floats like both operands, which do not broadcast.
+fn gated_type(cx: &Cx<'_>) -> Result<Vec<Info>, String> {
+    rules::one_dtype(cx)?;
+    let (a, b) = (cx.ty(0)?, cx.ty(1)?);
+    let differ = |(a, b): (&Expr, &Expr)| a != b && a.as_const().is_some() && b.as_const().is_some();
+    if a.rank() != b.rank() || a.shape.iter().zip(&b.shape).any(differ) {
+        return Err(format!("inputs are {a} and {b}, expected equal shapes"));
+    }
+    rules::same_as_first::<FLOAT>(cx)
 }
 
 /// `1 / (1 + e^-x)`; the exponential is taken of `-|x|`, so that it neither overflows nor loses the

@@ -5,6 +5,7 @@ use crate::attr::Attr;
 use crate::dtype::DType;
 use crate::graph::infer::Cx;
 use crate::graph::{Builder, Value};
+use crate::ops;
 use crate::scalar::Scalar;
 use crate::tensor::Tensor;
 
@@ -35,12 +36,52 @@ impl Body<'_, '_> {
         Ok(Some(vec![cast(b, result, dtype)?]))
     }
 
+    /// Builds with floats of that type.
+    pub(super) fn of<'a, 'b>(b: &'a mut Builder<'b>, dtype: DType) -> Body<'a, 'b> {
+        Body { b, wide: dtype.accumulator() }
+    }
+
     pub(super) fn widen(&mut self, x: Value) -> Result<Value, String> {
         cast(self.b, x, self.wide)
     }
 
     pub(super) fn op(&mut self, op: &str, inputs: &[Value]) -> Result<Value, String> {
         self.b.op(op, inputs, vec![])
+    }
+
+    /// An op with attributes, and operands that may be absent.
+    pub(super) fn op_with(
+        &mut self,
+        op: &str,
+        inputs: &[Option<Value>],
+        attrs: Vec<(&str, Attr)>,
+    ) -> Result<Value, String> {
+        let row = ops::by_name(op).ok_or_else(|| format!("there is no op {op}"))?;
+        let attrs = attrs.into_iter().map(|(n, a)| (n.to_owned(), a)).collect();
+        let node = self.b.node(row, "", inputs.to_vec(), attrs, 1, Vec::new())?;
+        Ok(self.b.graph.nodes[node].outputs[0])
+    }
+
+    /// The same elements under another shape, in ONNX's notation: 0 keeps a dimension, -1 takes what
+    /// remains.
+    pub(super) fn reshape(&mut self, x: Value, shape: &[i64]) -> Result<Value, String> {
+        let shape = self.axes(shape);
+        self.op("Reshape", &[x, shape])
+    }
+
+    pub(super) fn transpose(&mut self, x: Value, perm: &[i64]) -> Result<Value, String> {
+        self.b.op("Transpose", &[x], vec![("perm", Attr::Ints(perm.to_vec()))])
+    }
+
+    /// The elements of an axis from `start` to `end` by `step`.
+    pub(super) fn slice(
+        &mut self,
+        x: Value,
+        axis: i64,
+        (start, end, step): (i64, i64, i64),
+    ) -> Result<Value, String> {
+        let [start, end, axis, step] = [start, end, axis, step].map(|v| self.axes(&[v]));
+        self.op("Slice", &[x, start, end, axis, step])
     }
 
     pub(super) fn number(&mut self, v: f64) -> Value {

@@ -2,11 +2,10 @@
 
 use super::Tolerance::Exact;
 use super::pointwise::{INPUT, row, samples};
-use super::rules::{self, ANY, FLOAT};
-use super::{Meaning, OpRow, one, opt};
+use super::rules::{self, ANY};
+use super::{Meaning, OpRow, one};
 use crate::attr::{AttrKind, AttrSpec, Default};
 use crate::dtype::DType;
-use crate::element::{self, Element, Term};
 use crate::graph::infer::{Cx, Info};
 use crate::minifloat;
 use crate::scalar::{Scalar, ScalarOp as S};
@@ -85,22 +84,6 @@ pub const ROWS: &[OpRow] = &[
         Exact,
         samples!("Identity": "f32[2,3]", "bool[]", "i64[0]"),
     ),
-    OpRow {
-        outputs: (1, 2),
-        attrs: &[AttrSpec::new("seed", AttrKind::Int, Default::Absent)],
-        samples: &[
-            "Dropout(f32[2,3])",
-            "Dropout(f16[5], f32[]) -> 2",
-            "Dropout(f64[], _, bool[] = [false]) -> 2",
-        ],
-        ..OpRow::new(
-            "Dropout",
-            Some(("", 12)),
-            &[one("data"), opt("ratio"), opt("training_mode")],
-            dropout_type,
-            Meaning::Movement(dropout),
-        )
-    },
     OpRow {
         attrs: &[AttrSpec::new("to", AttrKind::DType, Default::Required)],
         ..row(
@@ -188,26 +171,4 @@ fn bitcast_type(cx: &Cx<'_>) -> Result<Vec<Info>, String> {
         S::Bitcast(to).result_type(&[from])?;
     }
     Ok(vec![TensorType::new(to, cx.shape(0)?.to_vec()).into()])
-}
-
-/// Inference only: training would draw a mask.
-fn dropout_type(cx: &Cx<'_>) -> Result<Vec<Info>, String> {
-    rules::expect("data", cx.dtype(0)?, FLOAT)?;
-    match rules::ints_of(cx, 2, "training_mode")?.as_deref() {
-        None | Some([0]) => {}
-        Some(v) => return Err(format!("training_mode is {v:?}; only inference (false) is supported")),
-    }
-    let x = cx.ty(0)?.clone();
-    let mask = TensorType::new(DType::Bool, x.shape.clone());
-    Ok([x, mask].into_iter().take(cx.outputs).map(Info::from).collect())
-}
-
-fn dropout(cx: &Cx<'_>, output: usize) -> Result<Element, String> {
-    let x = cx.ty(0)?;
-    let axes = element::axes(x.rank());
-    let body = match output {
-        0 => Term::load(x.dtype, 0, axes.iter().map(|a| (*a).into()).collect()),
-        _ => Term::constant(DType::Bool, Scalar::B(true)),
-    };
-    Ok(Element { axes, body })
 }

@@ -4,6 +4,7 @@
 //! the recipe for adding one.
 
 pub mod activation;
+pub mod attention;
 mod compose;
 pub mod contract;
 pub mod control;
@@ -20,17 +21,22 @@ pub mod index;
 pub mod integer;
 mod interpolate;
 pub mod ml;
+pub mod loss;
 pub mod movement;
 pub mod norm;
+pub mod optimizer;
 pub mod pointwise;
 pub mod pool;
 pub mod procedure;
 pub mod qlinear;
 pub mod quantize;
+pub mod random;
+pub mod recurrent;
 pub mod reduce;
 pub mod resize;
 pub mod rnn;
 pub mod roi;
+pub mod rotary;
 pub mod rules;
 pub mod scatter;
 pub mod shape;
@@ -60,6 +66,12 @@ use std::sync::LazyLock;
 #[rustfmt::skip]
 pub const FAMILIES: &[&[OpRow]] = &[
     activation::ROWS,
+    attention::ROWS,
+    rotary::ROWS,
+    recurrent::ROWS,
+    loss::ROWS,
+    random::ROWS,
+    optimizer::ROWS,
     convert::ROWS,
     norm::ROWS,
     pointwise::ROWS,

@@ -13,8 +13,8 @@ use crate::attr::{AttrKind, AttrSpec, Default};
 use crate::dtype::DType;
 use crate::element::{self, Element, ReduceOp, Term};
 use crate::expr::Expr;
-use crate::graph::Builder;
 use crate::graph::infer::{Cx, Info};
+use crate::graph::{Builder, Value};
 use crate::scalar::ScalarOp as S;
 use crate::types::TensorType;
 
@@ -52,6 +52,8 @@ pub const ROWS: &[OpRow] = &[
             "BatchNormalization(f32[2,3,4,5], f32[3], f32[3], f32[3], f32[3] in 0.5..2.0)",
             "BatchNormalization(f16[2,7], f16[7], f16[7], f32[7], f32[7] in 0.5..2.0) {epsilon = 0.01}",
             "BatchNormalization(f64[1,2,0], f64[2], f64[2], f64[2], f64[2] in 0.5..2.0)",
+            "BatchNormalization(f32[2,3,4,5], f32[3], f32[3], f32[3], f32[3] in 0.5..2.0) {training_mode = 1} -> 3",
+            "BatchNormalization(f16[5,7], f16[7], f16[7], f32[7], f32[7] in 0.5..2.0) {training_mode = 1, momentum = 0.25} -> 3",
         ],
         ..composite(
             "BatchNormalization",
@@ -59,7 +61,7 @@ pub const ROWS: &[OpRow] = &[
             &[one("X"), one("scale"), one("B"), one("input_mean"), one("input_var")],
             batch_type,
             batch,
-            Sum(32.0),
+            Largest(64.0),
         )
     },
     OpRow {
@@ -211,12 +213,16 @@ fn channel_type(cx: &Cx<'_>) -> Result<Vec<Info>, String> {
     rules::same_as_first::<FLOAT>(cx)
 }
 
-/// Inference only: training would give new running statistics.
+/// In training, the new running statistics follow.
 fn batch_type(cx: &Cx<'_>) -> Result<Vec<Info>, String> {
-    if cx.attrs.flag("training_mode") || cx.outputs > 1 {
-        return Err("training_mode is set, but only inference is supported".to_owned());
+    if cx.outputs > 1 && !cx.attrs.flag("training_mode") {
+        return Err(format!("training_mode is not set, but there are {} results", cx.outputs));
     }
-    channel_type(cx)
+    let mut infos = channel_type(cx)?;
+    for i in (3..5).take(cx.outputs - 1) {
+        infos.push(cx.ty(i)?.clone().into());
+    }
+    Ok(infos)
 }
 
 fn group_type(cx: &Cx<'_>) -> Result<Vec<Info>, String> {
@@ -306,17 +312,42 @@ fn global_lp_type(cx: &Cx<'_>) -> Result<Vec<Info>, String> {
 
 fn batch(cx: &Cx<'_>, b: &mut Builder<'_>, inputs: Inputs<'_>) -> Built {
     let [_, Some(scale), Some(bias), Some(mean), Some(variance)] = inputs else { return Ok(None) };
-    Body::build(b, inputs, |s, x| {
-        let variance = s.widen(*variance)?;
-        let inverse = s.inverse_root(variance, cx)?;
-        let scale = s.widen(*scale)?;
+    let training = cx.attrs.flag("training_mode");
+    let axes: Vec<i64> = (0..cx.ty(0)?.rank() as i64).filter(|a| *a != 1).collect();
+    let mut running = Vec::new();
+    let built = Body::build(b, inputs, |s, x| {
+        let (deviation, inverse) = if training {
+            let (deviation, now, spread) = s.moments(x, &axes)?;
+            for (i, v) in [(3, now), (4, spread)].into_iter().take(cx.outputs - 1) {
+                running.push(drifted(s, cx, i, [[*mean, *variance][i - 3], v])?);
+            }
+            (deviation, s.inverse_root(spread, cx)?)
+        } else {
+            let variance = s.widen(*variance)?;
+            let inverse = s.inverse_root(variance, cx)?;
+            let mean = s.channels(*mean, x)?;
+            (s.op("Sub", &[x, mean])?, s.channels(inverse, x)?)
+        };
+        let scale = s.channels(*scale, x)?;
         let factor = s.op("Mul", &[scale, inverse])?;
-        let (factor, mean) = (s.channels(factor, x)?, s.channels(*mean, x)?);
-        let deviation = s.op("Sub", &[x, mean])?;
         let scaled = s.op("Mul", &[deviation, factor])?;
         let bias = s.channels(*bias, x)?;
         s.op("Add", &[scaled, bias])
-    })
+    })?;
+    Ok(built.map(|mut results| {
+        results.extend(running);
+        results
+    }))
+}
+
+/// A running statistic of the channels, moved towards the batch's own.
+fn drifted(s: &mut Body<'_, '_>, cx: &Cx<'_>, input: usize, [old, now]: [Value; 2]) -> Result<Value, String> {
+    let momentum = cx.attrs.float("momentum").unwrap_or_default();
+    let (kept, moved) = (s.number(momentum), s.number(1.0 - momentum));
+    let (old, now) = (s.widen(old)?, s.reshape(now, &[-1])?);
+    let (old, now) = (s.op("Mul", &[old, kept])?, s.op("Mul", &[now, moved])?);
+    let sum = s.op("Add", &[old, now])?;
+    cast(s.b, sum, cx.dtype(input)?)
 }
 
 fn layer(cx: &Cx<'_>, b: &mut Builder<'_>, inputs: Inputs<'_>) -> Built {

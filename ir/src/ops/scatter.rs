@@ -6,7 +6,7 @@
 use super::contract::SUM_TOLERANCE;
 use super::index::{elementwise_axis, wrapped};
 use super::rules::{self, INT, indices};
-use super::{EvalCx, Lower, Meaning, OpRow, one};
+use super::{EvalCx, Lower, Meaning, OpRow, one, opt};
 use crate::attr::{AttrKind, AttrSpec, Default};
 use crate::dtype::DType;
 use crate::element::{Element, ReduceOp, Term, reduction};
@@ -52,6 +52,25 @@ pub const ROWS: &[OpRow] = &[
             &[one("data"), one("indices"), one("updates")],
             scatter_nd_infer,
             Meaning::Primitive(Lower::Element(scatter_nd_element)),
+        )
+    },
+    OpRow {
+        attrs: &[
+            AttrSpec::new("axis", AttrKind::Int, Default::Int(-2)),
+            AttrSpec::new("mode", AttrKind::Str, Default::Str("linear")),
+        ],
+        samples: &[
+            "TensorScatter(f32[2,3,7,4], f32[2,3,2,4], i64[2] in 0..6)",
+            "TensorScatter(i8[3,5,2], i8[3,4,2], i64[3] in 0..9) {mode = \"circular\"}",
+            "TensorScatter(f16[2,5,3], f16[2,2,3]) {axis = 1}",
+            "TensorScatter(bool[2,4], bool[2,0], i64[2] in 0..4) {axis = -1}",
+        ],
+        ..OpRow::new(
+            "TensorScatter",
+            Some(("", 24)),
+            &[one("past_cache"), one("update"), opt("write_indices")],
+            tensor_scatter_infer,
+            Meaning::Movement(tensor_scatter_element),
         )
     },
 ];
@@ -250,4 +269,65 @@ fn scatter_nd_eval(e: &EvalCx<'_>) -> Result<Vec<Tensor>, String> {
         }
         Ok(at * inner + i % inner)
     })
+}
+
+/// The axis along which an update is written; never the batch's.
+fn cache_axis(cx: &Cx<'_>) -> Result<usize, String> {
+    match cx.axis(cx.int("axis"), cx.ty(0)?.rank())? {
+        0 => Err("axis is the one of the batch, expected another".into()),
+        axis => Ok(axis),
+    }
+}
+
+fn tensor_scatter_infer(cx: &Cx<'_>) -> Result<Vec<Info>, String> {
+    let (cache, update, axis) = (cx.ty(0)?, cx.ty(1)?, cache_axis(cx)?);
+    let fits = |(i, (a, b)): (usize, (&Expr, &Expr))| match (a.as_const(), b.as_const()) {
+        (Some(a), Some(b)) if i == axis => b <= a,
+        (Some(a), Some(b)) => a == b,
+        _ => true,
+    };
+    let pairs = cache.shape.iter().zip(&update.shape).enumerate();
+    if cache.dtype != update.dtype || cache.rank() != update.rank() || !pairs.into_iter().all(fits) {
+        return Err(format!("the update {update} does not fit into the cache {cache} along axis {axis}"));
+    }
+    if cx.has(2) {
+        rules::expect("input 2 (write_indices)", cx.dtype(2)?, INT)?;
+        if cx.ty(2)?.rank() != 1 {
+            return Err(format!("input 2 (write_indices) is {}, expected one dimension", cx.ty(2)?));
+        }
+    }
+    match cx.attrs.str("mode") {
+        Some("linear" | "circular") => Ok(vec![cache.clone().into()]),
+        other => Err(format!("mode is {other:?}, expected linear or circular")),
+    }
+}
+
+/// The update's element where the distance from the place of writing is below the update's length.
+fn tensor_scatter_element(cx: &Cx<'_>, _: usize) -> Result<Element, String> {
+    let (cache, axis) = (cx.ty(0)?, cache_axis(cx)?);
+    let (axes, index) = indices(cache.rank());
+    let length = &cx.shape(1)?[axis];
+    let past = Term::load(cache.dtype, 0, index.clone());
+    let update = |at: Expr| {
+        let mut index = index.clone();
+        index[axis] = at;
+        Term::load(cache.dtype, 1, index)
+    };
+    if !cx.has(2) {
+        let body = Term::when(vec![length - &index[axis] - 1], update(index[axis].clone()), past);
+        return Ok(Element { axes, body });
+    }
+    let start = Term::load(cx.dtype(2)?, 2, vec![index[0].clone()]).cast(DType::I64);
+    let mut distance = Term::index(index[axis].clone()) - start;
+    if cx.attrs.str("mode") == Some("circular") {
+        distance = distance.binary(ScalarOp::Mod, &Term::index(cache.shape[axis].clone()));
+    }
+    let (zero, last) = (Term::index(0), Term::index(length - 1));
+    let reached =
+        distance.binary(ScalarOp::Ge, &zero).binary(ScalarOp::And, &distance.binary(ScalarOp::Le, &last));
+    let place = reduction(0);
+    let clamped = distance.binary(ScalarOp::Min, &last).binary(ScalarOp::Max, &zero);
+    let written = Term::when(vec![length - 1], update(place.into()), past.clone());
+    let body = Term::bind(place, clamped, reached.select(&written, &past));
+    Ok(Element { axes, body })
 }

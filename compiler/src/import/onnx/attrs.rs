@@ -64,3 +64,16 @@ pub(super) fn conform(schema: &[AttrSpec], attrs: &mut Vec<(String, Attr)>) -> R
     }
     Ok(())
 }
+
+/// Gives a random op that has no seed one of its own, so that two of them draw different numbers.
+pub(super) fn seed(schema: &[AttrSpec], attrs: &mut Vec<(String, Attr)>, number: usize) {
+    if attrs.iter().any(|(name, _)| name == "seed") {
+        return;
+    }
+    let seed = match schema.iter().find(|s| s.name == "seed").map(|s| s.kind) {
+        Some(AttrKind::Int) => Attr::Int(number as i64),
+        Some(AttrKind::Float) => Attr::Float(number as f64),
+        _ => return,
+    };
+    attrs.push(("seed".to_owned(), seed));
+}

@@ -10,7 +10,7 @@ use super::tensor::{self, Files};
 use super::upgrade::{self, Call};
 use super::{Opsets, Options, domain};
 use burin_ir::graph::{Builder, Constant, Graph, Region, Value};
-use burin_ir::ops::{self, OpRow};
+use burin_ir::ops::{self, Effect, OpRow};
 use burin_ir::{Attr, DType, Scalar, Tensor};
 use std::collections::{HashMap, HashSet};
 use std::sync::LazyLock;
@@ -227,6 +227,9 @@ impl<'m> Importer<'m, '_> {
             return self.guess(&call, &graphs, scope, env, region);
         }
         attrs::conform(row.attrs, &mut call.attrs)?;
+        if row.effect == Effect::Random {
+            attrs::seed(row.attrs, &mut call.attrs, self.nodes);
+        }
         let mut builder = Builder { graph: &mut self.graph, region };
         let node = builder
             .node(row, &n.name, call.inputs, call.attrs, call.outputs, regions)

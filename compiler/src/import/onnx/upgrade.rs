@@ -330,12 +330,25 @@ fn batch_norm_spatial(c: &mut Call, _: &mut Builder<'_>) -> Outcome {
     }
 }
 
-/// More than one result meant training, with results that no longer exist.
-fn batch_norm_results(c: &mut Call, _: &mut Builder<'_>) -> Outcome {
-    match c.outputs {
-        1 => Ok(None),
-        n => Err(format!("{n} results (training) below opset 14 are not supported; expected 1")),
+/// More than one result meant training. The last two were the batch's own statistics, which are what
+/// running ones become without momentum.
+fn batch_norm_results(c: &mut Call, b: &mut Builder<'_>) -> Outcome {
+    if c.outputs == 1 {
+        return Ok(None);
     }
+    let row = ops::by_name("BatchNormalization").ok_or("there is no op BatchNormalization")?;
+    let mut attrs = c.attrs.clone();
+    attrs.push(("training_mode".to_owned(), Attr::Int(1)));
+    let node = b.node(row, "", c.inputs.clone(), attrs.clone(), 3, Vec::new())?;
+    let mut results = b.graph.nodes[node].outputs.clone();
+    if c.outputs > 3 {
+        attrs.retain(|(name, _)| name != "momentum");
+        attrs.push(("momentum".to_owned(), Attr::Float(0.0)));
+        let node = b.node(row, "", c.inputs.clone(), attrs, 3, Vec::new())?;
+        results.extend(&b.graph.nodes[node].outputs[1..]);
+    }
+    results.truncate(c.outputs);
+    Ok(Some(results))
 }
 
 /// Scale and bias were given for each group and are now given for each channel.
