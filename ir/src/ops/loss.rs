@@ -116,6 +116,18 @@ fn loss(
     [logs, labels]: [Value; 2],
     weights: Option<Value>,
 ) -> Result<Value, String> {
+    let dtype = cx.dtype(1)?;
+    let mut labels = labels;
+    let mut ignored = None;
+    if let Some(index) = cx.attrs.int("ignore_index") {
+        let label =
+            |s: &mut Body<'_, '_>, v: i64| s.b.constant(Tensor::scalar(dtype, Scalar::I(v).cast(dtype)));
+        let (index, first) = (label(s, index), label(s, 0));
+        let hits = s.op("Equal", &[labels, index])?;
+        // It need not be one of the classes.
+        labels = s.op("Where", &[hits, first, labels])?;
+        ignored = Some(hits);
+    }
     let classes = s.axes(&[1]);
     let column = s.op("Unsqueeze", &[labels, classes])?;
     let picked = s.b.op("GatherElements", &[logs, column], vec![("axis", Attr::Int(1))])?;
@@ -128,10 +140,7 @@ fn loss(
         loss = s.op("Mul", &[loss, of_labels])?;
         counts = Some(of_labels);
     }
-    if let Some(ignored) = cx.attrs.int("ignore_index") {
-        let dtype = cx.dtype(1)?;
-        let ignored = s.b.constant(Tensor::scalar(dtype, Scalar::I(ignored).cast(dtype)));
-        let ignored = s.op("Equal", &[labels, ignored])?;
+    if let Some(ignored) = ignored {
         let zero = s.number(0.0);
         loss = s.op("Where", &[ignored, zero, loss])?;
         let each = counts.unwrap_or_else(|| s.number(1.0));

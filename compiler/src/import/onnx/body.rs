@@ -3,6 +3,7 @@
 
 use super::attrs;
 use super::control::Guesses;
+use super::flex;
 use super::inputs::{Dimensions, identifier};
 use super::order::{describe, order};
 use super::proto::{AttributeProto, FunctionProto, GraphProto, ModelProto, NodeProto, attribute_type};
@@ -205,6 +206,9 @@ impl<'m> Importer<'m, '_> {
         let outputs = n.output.iter().rposition(|o| !o.is_empty()).map_or(1, |i| i + 1);
         let mut call =
             Call { op: n.op_type.clone(), domain: domain.to_owned(), version, inputs, attrs, outputs };
+        if flex::OP == (&call.domain, &call.op) {
+            return self.flex_attention(&mut call, &graphs, scope, env, region);
+        }
         let mut builder = Builder { graph: &mut self.graph, region };
         if let Some(results) = upgrade::apply(&mut call, &mut builder)? {
             return Ok(results);
@@ -216,7 +220,7 @@ impl<'m> Importer<'m, '_> {
         if row.name == "If"
             && let Some(chosen) = self.chosen(&call)
         {
-            return self.inline(&graphs, chosen, scope, env, region);
+            return self.inline(&graphs, chosen, &[], scope, env, region);
         }
         let back = match row.name {
             "Scan" => self.scan_along_first_axes(&mut call, region)?,

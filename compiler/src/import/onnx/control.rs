@@ -25,19 +25,26 @@ impl<'m> Importer<'m, '_> {
         Some(if holds { "then_branch" } else { "else_branch" })
     }
 
-    /// Adds the nodes of a subgraph without parameters in place; gives its results.
+    /// Adds the nodes of a subgraph in place, for values that are its parameters; gives its results.
     pub(super) fn inline(
         &mut self,
         graphs: &Graphs<'m>,
         name: &str,
+        args: &[Value],
         outer: &Scope<'_>,
         env: &Env<'m>,
         region: Region,
     ) -> Result<Vec<Value>, String> {
         let g = graph(graphs, name)?;
+        if g.input.len() != args.len() {
+            return Err(format!("{name} has {} inputs, expected {}", g.input.len(), args.len()));
+        }
         let mut own = Scope::default();
         self.initializers(g, &mut own)?;
         let mut scope = Scope { values: own.values, outer: Some(outer) };
+        for (i, v) in g.input.iter().zip(args) {
+            scope.define(&i.name, Some(*v))?;
+        }
         self.nodes(&g.node, &mut scope, env, region)?;
         g.output.iter().map(|o| scope.get(&o.name)).collect()
     }
@@ -63,7 +70,7 @@ impl<'m> Importer<'m, '_> {
         let holds = self.guesses.ask();
         let cond = call.inputs.first().copied().flatten().ok_or("its condition is absent")?;
         let name = if holds { "then_branch" } else { "else_branch" };
-        let results = self.inline(graphs, name, outer, env, region)?;
+        let results = self.inline(graphs, name, &[], outer, env, region)?;
         let mut builder = Builder { graph: &mut self.graph, region };
         let assumed = |v| builder.op("Assume", &[v, cond], vec![("holds", Attr::Int(holds.into()))]);
         results.into_iter().map(assumed).collect()

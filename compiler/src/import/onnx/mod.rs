@@ -9,12 +9,16 @@
 //! for it, depth is limited, and whatever is wrong becomes an [`ImportError`] that names the file and,
 //! inside it, the node or value.
 
+mod attention;
 mod attrs;
 mod body;
 pub(crate) mod control;
+mod flex;
+mod fused;
 mod inputs;
 mod order;
 pub mod proto;
+mod removed;
 pub mod tensor;
 #[cfg(test)]
 mod tests;

@@ -299,6 +299,48 @@ fn older_versions_are_rewritten() {
     assert_eq!(inputs(13, softmax(), &["5", "4", "3"]).2, "Softmax");
 }
 
+/// Training below opset 14 has results that no longer exist: the batch's own statistics.
+#[test]
+fn old_training_keeps_its_five_results() {
+    let vector = || floats("v", &[3], &[1.0, 2.0, 3.0]);
+    let names = ["y", "mean", "variance", "batch_mean", "batch_variance"];
+    let norm = node("BatchNormalization", &["x", "v", "v", "v", "v"], &names);
+    let mut m = model(9, &["2", "3"], vec![norm], vec![vector()]);
+    let outputs = &mut m.graph.as_mut().expect("a graph").output;
+    *outputs = names.iter().map(|n| value(n, &["3"])).collect();
+    let g = load(&m).expect("imports");
+    assert_eq!(ops(&g).join(" "), "BatchNormalization BatchNormalization");
+    let x = burin_ir::Tensor::new(&[2, 3], &[1f32, 2.0, 3.0, 3.0, 6.0, 9.0]);
+    let found = burin_ir::graph::eval::eval(&g, &[x], &[]).expect("evaluates").outputs;
+    // momentum * v + 0.1 * the batch's mean [2, 4, 6] and variance [1, 4, 9].
+    let running = |batch: [f64; 3]| [1.0, 2.0, 3.0].into_iter().zip(batch).map(|(v, b)| 0.9 * v + 0.1 * b);
+    let expected: [Vec<f64>; 4] = [
+        running([2.0, 4.0, 6.0]).collect(),
+        running([1.0, 4.0, 9.0]).collect(),
+        vec![2.0, 4.0, 6.0],
+        vec![1.0, 4.0, 9.0],
+    ];
+    for (t, e) in found[1..].iter().zip(expected) {
+        assert!(t.to_f64s().iter().zip(&e).all(|(a, b)| (a - b).abs() < 1e-6), "{:?} for {e:?}", t.to_f64s());
+    }
+}
+
+#[test]
+fn random_ops_without_seeds_get_different_ones() {
+    let draw = |from: &str, to: &str| node("RandomUniformLike", &[from], &[to]);
+    let seeded = AttributeProto {
+        name: "seed".into(),
+        kind: attribute_type::FLOAT,
+        f: Some(7.5),
+        ..Default::default()
+    };
+    let nodes = vec![draw("x", "a"), with(draw("a", "b"), vec![seeded]), draw("b", "y")];
+    let g = load(&model(22, &["2"], nodes, vec![])).expect("imports");
+    let seeds: Vec<f64> =
+        g.regions[g.body].nodes.iter().filter_map(|n| g.nodes[*n].attrs.float("seed")).collect();
+    assert!(seeds.len() == 3 && seeds[1] == 7.5 && seeds[0] != seeds[2], "{seeds:?}");
+}
+
 /// A generator of pseudo-random numbers (splitmix64), so that a failure can be repeated.
 struct Random(u64);
 

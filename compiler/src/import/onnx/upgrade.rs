@@ -8,6 +8,7 @@
 
 mod early;
 
+use super::{fused, removed};
 use burin_ir::graph::{Builder, Constant, Value};
 use burin_ir::{Attr, DType, Expr, Scalar, Tensor, ops};
 
@@ -23,7 +24,7 @@ pub(super) struct Call {
 }
 
 /// The results, where a rule has built them; `None` where the call itself goes on.
-type Outcome = Result<Option<Vec<Value>>, String>;
+pub(super) type Outcome = Result<Option<Vec<Value>>, String>;
 
 struct Rule {
     op: &'static str,
@@ -35,6 +36,9 @@ struct Rule {
 const fn rule(op: &'static str, below: i64, rewrite: fn(&mut Call, &mut Builder<'_>) -> Outcome) -> Rule {
     Rule { op, below, rewrite }
 }
+
+/// Below no version: the op is one of today no more.
+const ANY: i64 = i64::MAX;
 
 const RULES: &[Rule] = &[
     rule("Squeeze", 13, axes_to_input),
@@ -56,6 +60,7 @@ const RULES: &[Rule] = &[
     rule("Clip", 11, clip),
     rule("Pad", 11, pad),
     rule("Dropout", 12, dropout),
+    rule("Upsample", 7, removed::upsample),
     rule("Upsample", 9, |c, b| floats_to_input(c, b, "scales", 1)),
     // Upsample is the older name of what Resize did first, and goes on as such.
     rule("Upsample", 10, |c, _| renamed(c, "Resize")),
@@ -71,6 +76,14 @@ const RULES: &[Rule] = &[
     rule("RoiAlign", 16, |c, _| defaulted(c, "coordinate_transformation_mode", "output_half_pixel")),
     rule("GridSample", 20, grid_sample),
     rule("DFT", 20, dft),
+    rule("Affine", ANY, removed::affine),
+    rule("Crop", ANY, removed::crop),
+    rule("ImageScaler", ANY, removed::image_scaler),
+    rule("ParametricSoftplus", ANY, removed::parametric_softplus),
+    rule("Scale", ANY, removed::scale),
+    rule("ScaledTanh", ANY, removed::scaled_tanh),
+    // ONNX Runtime's, though in ONNX's domain.
+    rule("SimplifiedLayerNormalization", ANY, fused::simplified_layer_norm),
     rule("Scan", 9, |_, _| {
         Err("Scan of opset 8 (with a batch axis) is not supported; expected opset 9 or newer".into())
     }),
@@ -98,6 +111,9 @@ pub(super) fn apply(call: &mut Call, b: &mut Builder<'_>) -> Outcome {
         call.domain.clear();
         return Ok(None);
     }
+    if call.domain == fused::DOMAIN {
+        return fused::apply(call, b);
+    }
     if !call.domain.is_empty() {
         return Ok(None);
     }
@@ -119,12 +135,12 @@ impl Call {
         self.attrs.iter().find(|(n, _)| n == name).map(|(_, a)| a)
     }
 
-    fn take(&mut self, name: &str) -> Option<Attr> {
+    pub(super) fn take(&mut self, name: &str) -> Option<Attr> {
         let i = self.attrs.iter().position(|(n, _)| n == name)?;
         Some(self.attrs.remove(i).1)
     }
 
-    fn take_int(&mut self, name: &str, default: i64) -> Result<i64, String> {
+    pub(super) fn take_int(&mut self, name: &str, default: i64) -> Result<i64, String> {
         match self.take(name) {
             None => Ok(default),
             Some(Attr::Int(v)) => Ok(v),
@@ -132,7 +148,7 @@ impl Call {
         }
     }
 
-    fn take_ints(&mut self, name: &str) -> Result<Option<Vec<i64>>, String> {
+    pub(super) fn take_ints(&mut self, name: &str) -> Result<Option<Vec<i64>>, String> {
         match self.take(name) {
             None => Ok(None),
             Some(Attr::Ints(v)) => Ok(Some(v)),
@@ -140,7 +156,7 @@ impl Call {
         }
     }
 
-    fn take_float(&mut self, name: &str) -> Result<Option<f64>, String> {
+    pub(super) fn take_float(&mut self, name: &str) -> Result<Option<f64>, String> {
         match self.take(name) {
             None => Ok(None),
             Some(Attr::Float(v)) => Ok(Some(v)),
@@ -148,16 +164,53 @@ impl Call {
         }
     }
 
-    fn set(&mut self, name: &str, value: Attr) {
+    pub(super) fn take_floats(&mut self, name: &str) -> Result<Vec<f64>, String> {
+        match self.take(name) {
+            None => Ok(Vec::new()),
+            Some(Attr::Floats(v)) => Ok(v),
+            Some(Attr::Ints(v)) if v.is_empty() => Ok(Vec::new()),
+            Some(other) => Err(format!("attribute {name} is {:?}, expected Floats", other.kind())),
+        }
+    }
+
+    pub(super) fn take_text(&mut self, name: &str) -> Result<Option<String>, String> {
+        match self.take(name) {
+            None => Ok(None),
+            Some(Attr::Str(v)) => Ok(Some(v)),
+            Some(other) => Err(format!("attribute {name} is {:?}, expected Str", other.kind())),
+        }
+    }
+
+    pub(super) fn rename(&mut self, to: &str) {
+        to.clone_into(&mut self.op);
+    }
+
+    /// A node of one result with the call's attributes, and other operands.
+    pub(super) fn node(
+        &self,
+        b: &mut Builder<'_>,
+        op: &str,
+        inputs: Vec<Option<Value>>,
+    ) -> Result<Value, String> {
+        let row = ops::by_name(op).ok_or_else(|| format!("there is no op {op}"))?;
+        let node = b.node(row, "", inputs, self.attrs.clone(), 1, Vec::new())?;
+        Ok(b.graph.nodes[node].outputs[0])
+    }
+
+    pub(super) fn set(&mut self, name: &str, value: Attr) {
         self.attrs.push((name.to_owned(), value));
     }
 
-    fn input(&self, i: usize) -> Result<Value, String> {
-        self.inputs.get(i).copied().flatten().ok_or_else(|| format!("input {i} is missing"))
+    pub(super) fn input(&self, i: usize) -> Result<Value, String> {
+        self.optional(i).ok_or_else(|| format!("input {i} is missing"))
+    }
+
+    pub(super) fn optional(&self, i: usize) -> Option<Value> {
+        self.inputs.get(i).copied().flatten()
     }
 
     /// Sets an input that the older version did not have.
-    fn set_input(&mut self, i: usize, v: Value) {
+    pub(super) fn set_input(&mut self, i: usize, v: Value) {
         if self.inputs.len() <= i {
             self.inputs.resize(i + 1, None);
         }
@@ -166,7 +219,7 @@ impl Call {
 }
 
 /// A constant of small integers, as shapes and axes are.
-fn ints(b: &mut Builder<'_>, values: &[i64]) -> Value {
+pub(super) fn ints(b: &mut Builder<'_>, values: &[i64]) -> Value {
     b.constant(Tensor::new(&[values.len()], values))
 }
 
@@ -195,7 +248,7 @@ fn axes_to_input(c: &mut Call, b: &mut Builder<'_>) -> Outcome {
 }
 
 fn renamed(c: &mut Call, to: &str) -> Outcome {
-    to.clone_into(&mut c.op);
+    c.rename(to);
     Ok(None)
 }
 
