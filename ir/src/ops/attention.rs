@@ -214,7 +214,8 @@ fn attention_type(cx: &Cx<'_>) -> Result<Vec<Info>, String> {
 fn windows(cx: &Cx<'_>) -> Result<[Option<i64>; 2], String> {
     let one = |name: &str| match cx.int(name) {
         -1 => Ok(None),
-        n if n >= 0 => Ok(Some(n)),
+        // Beyond any length.
+        n if n >= 0 => Ok(Some(n.min(1 << 40))),
         n => Err(format!("{name} is {n}, expected -1 or more")),
     };
     Ok([one("left_window_size")?, one("right_window_size")?])

@@ -21,6 +21,7 @@ pub mod index;
 pub mod integer;
 mod interpolate;
 pub mod ml;
+pub mod inverse;
 pub mod loss;
 pub mod movement;
 pub mod norm;
@@ -72,6 +73,7 @@ pub const FAMILIES: &[&[OpRow]] = &[
     loss::ROWS,
     random::ROWS,
     optimizer::ROWS,
+    inverse::ROWS,
     convert::ROWS,
     norm::ROWS,
     pointwise::ROWS,

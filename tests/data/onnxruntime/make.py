@@ -148,6 +148,11 @@ def products():
          activation_params=[0.3, 0.4], strides=[2])
 
 
+def inverses():
+    case("inverse", "Inverse", [f(2, 3, 4, 4)])
+    case("inverse_pivots", "Inverse", [np.array([[0, 2, 0], [0, 0, -4], [8, 0, 1]], np.float32)])
+
+
 def removed():
     x = f(1, 2, 5, 6)
     case("affine", "Affine", [f(7)], domain="", opset=7, alpha=2.0, beta=-0.5)
@@ -161,7 +166,7 @@ def removed():
 
 
 def main():
-    for make in (activations, normalizations, rotary, attention, group_query, products, removed):
+    for make in (activations, normalizations, rotary, attention, group_query, products, inverses, removed):
         make()
     text = f"Made by make.py with onnx {onnx.__version__} and onnxruntime {onnxruntime.__version__} (MIT licence).\n"
     (HERE / "ORIGIN").write_text(text)

@@ -9,6 +9,9 @@ use super::upgrade::{Call, Outcome, ints};
 use burin_ir::graph::{Builder, Value};
 use burin_ir::{Attr, DType, Expr};
 
+/// More heads than any model has.
+const MAX_HEADS: i64 = 1 << 16;
+
 /// Refuses attributes other than the given values, and inputs that are not supported.
 fn refuse(c: &mut Call, attrs: &[(&str, i64)], inputs: &[(usize, &str)]) -> Result<(), String> {
     for (name, expected) in attrs {
@@ -40,12 +43,12 @@ fn join_heads(b: &mut Builder<'_>, x: Value) -> Result<Value, String> {
 /// Parts of these sizes along an axis.
 fn parts(b: &mut Builder<'_>, x: Value, axis: i64, sizes: &[i64]) -> Result<Vec<Value>, String> {
     let axis = ints(b, &[axis]);
-    let mut start = 0;
+    let mut start: i64 = 0;
     let mut out = Vec::new();
     for n in sizes {
-        let [from, to] = [start, start + n].map(|v| ints(b, &[v]));
+        let [from, to] = [start, start.saturating_add(*n)].map(|v| ints(b, &[v]));
         out.push(b.op("Slice", &[x, from, to, axis], Vec::new())?);
-        start += n;
+        start = start.saturating_add(*n);
     }
     Ok(out)
 }
@@ -117,7 +120,7 @@ fn scale(c: &mut Call) -> Result<Vec<(&'static str, Attr)>, String> {
 /// is not to be seen.
 fn padding(b: &mut Builder<'_>, mask: Value, parts: &Parts, filter: f64) -> Result<Value, String> {
     let ty = b.ty(mask)?.clone();
-    let batch = b.ty(parts.q)?.shape[0].clone();
+    let batch = b.ty(parts.q)?.shape.first().cloned().ok_or("the queries are a scalar")?;
     let seen = match &ty.shape[..] {
         [n] => {
             let total = parts.total(b)?;
@@ -174,7 +177,8 @@ pub(super) fn packed(c: &mut Call, b: &mut Builder<'_>) -> Outcome {
     let weights = c.input(1)?;
     let width = known(b.ty(weights)?.shape.last(), "the size of the weights")?;
     let sizes = c.take_ints("qkv_hidden_sizes")?.unwrap_or_else(|| vec![width / 3; 3]);
-    if sizes.len() != 3 || sizes.iter().sum::<i64>() != width || sizes.iter().any(|n| *n < 1) {
+    let sum = sizes.iter().fold(0, |sum: i64, n| sum.saturating_add(*n));
+    if sizes.len() != 3 || sum != width || sizes.iter().any(|n| *n < 1) {
         return Err(format!("qkv_hidden_sizes are {sizes:?}, expected three that sum to {width}"));
     }
     let projected = b.op("MatMul", &[c.input(0)?, weights], Vec::new())?;
@@ -274,8 +278,8 @@ pub(super) fn group_query(c: &mut Call, b: &mut Builder<'_>) -> Outcome {
     let rotate = c.take_int("do_rotary", 0)? != 0;
     let interleaved = c.take_int("rotary_interleaved", 0)?;
     let window = c.take_int("local_window_size", -1)?;
-    if heads < 1 || kv_heads < 1 {
-        return Err(format!("num_heads is {heads} and kv_num_heads {kv_heads}, expected 1 or more"));
+    if [heads, kv_heads].iter().any(|n| !(1..=MAX_HEADS).contains(n)) {
+        return Err(format!("num_heads is {heads} and kv_num_heads {kv_heads}, expected 1 to {MAX_HEADS}"));
     }
     let [mut q, mut k, v] = match (c.optional(1), c.optional(2)) {
         (Some(k), Some(v)) => [c.input(0)?, k, v],
@@ -305,7 +309,7 @@ pub(super) fn group_query(c: &mut Call, b: &mut Builder<'_>) -> Outcome {
         for (x, heads) in [(&mut q, heads), (&mut k, kv_heads)] {
             let (cos, sin) = (c.input(7)?, c.input(8)?);
             let size = known(b.ty(*x)?.shape.last(), "the hidden size")? / heads;
-            let turned = 2 * known(b.ty(cos)?.shape.last(), "the size of cos_cache")?;
+            let turned = known(b.ty(cos)?.shape.last(), "the size of cos_cache")?.saturating_mul(2);
             let attrs = vec![
                 ("num_heads", Attr::Int(heads)),
                 ("interleaved", Attr::Int(interleaved)),

@@ -90,7 +90,7 @@ impl Flex {
     }
 }
 
-impl<'m> Importer<'m> {
+impl<'m> Importer<'m, '_> {
     /// The nodes of a FlexAttention, with those of its graphs in place.
     pub(super) fn flex_attention(
         &mut self,

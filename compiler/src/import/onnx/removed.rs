@@ -66,7 +66,7 @@ pub(super) fn crop(c: &mut Call, b: &mut Builder<'_>) -> Outcome {
         return Err(format!("border is {border:?} and input 0 {}, expected four of each", b.ty(x)?));
     };
     let ends = match c.take_ints("scale")?.as_deref() {
-        Some(&[height, width]) => [top + height, left + width],
+        Some(&[height, width]) => [top.saturating_add(height), left.saturating_add(width)],
         None | Some([]) => {
             [if bottom > 0 { -bottom } else { i64::MAX }, if right > 0 { -right } else { i64::MAX }]
         }
