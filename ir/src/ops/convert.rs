@@ -6,6 +6,7 @@ use super::rules::{self, ANY};
 use super::{Meaning, OpRow, one};
 use crate::attr::{AttrKind, AttrSpec, Default};
 use crate::dtype::DType;
+use crate::element::Term;
 use crate::graph::infer::{Cx, Info};
 use crate::minifloat;
 use crate::scalar::{Scalar, ScalarOp as S};

@@ -139,7 +139,7 @@ pub const ROWS: &[OpRow] = &[
         )
     },
     OpRow {
-        tolerance: Tolerance::Sum(16.0),
+        tolerance: Tolerance::Largest(16.0),
         samples: &[
             "MatMulIntegerToFloat(u8[2,3,4] in 0..256, i8[4,5], f32[] in 0.01..0.1, f32[5] in 0.01..0.1, u8[], i8[5], f32[5])",
             "MatMulIntegerToFloat(i8[3,4], u8[4,5], f32[1] in 0.01..0.1, f32[1] in 0.01..0.1)",

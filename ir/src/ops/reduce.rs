@@ -7,7 +7,7 @@
 
 use super::Tolerance::{Exact, Sum, Ulps};
 use super::compose::cast;
-use super::rules::{self, ANY, NUMBER, Types};
+use super::rules::{self, BOOL, NUMBER, Types};
 use super::{EvalCx, Lower, Meaning, OpRow, Port, Tolerance, one, opt};
 use crate::attr::{Attr, AttrKind, AttrSpec, Default};
 use crate::dtype::DType;
@@ -19,6 +19,8 @@ use crate::scalar::{Scalar, ScalarOp as S, apply_wide};
 use crate::tensor::{self, Tensor};
 use crate::types::TensorType;
 
+/// What has a least and a greatest element.
+const ORDERED: Types = NUMBER | BOOL;
 const INPUTS: &[Port] = &[one("data"), opt("axes").known()];
 const fn int(name: &'static str, default: i64) -> AttrSpec {
     AttrSpec::new(name, AttrKind::Int, Default::Int(default))
@@ -132,8 +134,8 @@ macro_rules! position {
 pub const ROWS: &[OpRow] = &[
     primitive!("ReduceSum", 13, NUMBER, Sum, false, Sum(16.0), "i32[3,4]"),
     primitive!("ReduceMean", 18, NUMBER, Sum, true, Sum(16.0), "i64[3,4]"),
-    primitive!("ReduceMax", 18, ANY, Max, false, Exact, "u8[3,4]"),
-    primitive!("ReduceMin", 18, ANY, Min, false, Exact, "bool[3,4]"),
+    primitive!("ReduceMax", 18, ORDERED, Max, false, Exact, "u8[3,4]"),
+    primitive!("ReduceMin", 18, ORDERED, Min, false, Exact, "bool[3,4]"),
     primitive!("ReduceProd", 18, NUMBER, Prod, false, Ulps(32), "i32[3,4]"),
     composite!(
         "ReduceL1",

@@ -66,7 +66,7 @@ fn broadcast(c: &mut Call, b: &mut Builder<'_>) -> Outcome {
         let wanted = "with broadcast = 1 and where the second operand has room";
         return Err(format!("axis {axis} for operands of ranks {rank} and {own}, expected one {wanted}"));
     }
-    let y = with_trailing_ones(b, y, first + own..rank)?;
+    let y = with_trailing_ones(b, y, own..rank - first)?;
     c.set_input(1, y);
     Ok(None)
 }
