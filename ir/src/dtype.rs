@@ -5,8 +5,10 @@ use std::str::FromStr;
 
 /// The type of one tensor element.
 ///
-/// Storage is little-endian. `F16` and `BF16` are storage types: arithmetic on them is done in
-/// `f32` and rounded after each operation.
+/// Storage is little-endian. Arithmetic on `F16` and `BF16` is done in `f32` and rounded after each
+/// operation. The types from `F8E4M3FN` on have no arithmetic ([`DType::is_storage`]): they are moved
+/// and converted. In memory an element of a type below 8 bits takes one byte, of which integers
+/// fill the high bits with their sign and floats with zeros; several to a byte they lie only in files.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
 #[allow(missing_docs)]
 pub enum DType {
@@ -23,11 +25,21 @@ pub enum DType {
     U16,
     U8,
     Bool,
+    F8E4M3FN,
+    F8E4M3FNUZ,
+    F8E5M2,
+    F8E5M2FNUZ,
+    F8E8M0,
+    F4E2M1,
+    I4,
+    U4,
+    I2,
+    U2,
 }
 
 impl DType {
     /// Every element type.
-    pub const ALL: [DType; 13] = [
+    pub const ALL: [DType; 23] = [
         DType::F64,
         DType::F32,
         DType::F16,
@@ -41,16 +53,46 @@ impl DType {
         DType::U16,
         DType::U8,
         DType::Bool,
+        DType::F8E4M3FN,
+        DType::F8E4M3FNUZ,
+        DType::F8E5M2,
+        DType::F8E5M2FNUZ,
+        DType::F8E8M0,
+        DType::F4E2M1,
+        DType::I4,
+        DType::U4,
+        DType::I2,
+        DType::U2,
     ];
 
-    /// Width of one element in bits. Sub-byte types will answer less than 8.
+    /// Width of one element in memory in bits.
     pub const fn bits(self) -> u32 {
         match self {
             DType::F64 | DType::I64 | DType::U64 => 64,
             DType::F32 | DType::I32 | DType::U32 => 32,
             DType::F16 | DType::BF16 | DType::I16 | DType::U16 => 16,
-            DType::I8 | DType::U8 | DType::Bool => 8,
+            _ => 8,
         }
+    }
+
+    /// Width of one element in bits where several lie in a byte, as in ONNX's files.
+    pub const fn packed_bits(self) -> u32 {
+        match self {
+            DType::F4E2M1 | DType::I4 | DType::U4 => 4,
+            DType::I2 | DType::U2 => 2,
+            other => other.bits(),
+        }
+    }
+
+    /// Whether elements are only moved and converted: there is no arithmetic on them.
+    pub const fn is_storage(self) -> bool {
+        self.is_minifloat() || self.packed_bits() < 8
+    }
+
+    /// Whether this is one of the floating-point types of 8 bits or less.
+    pub const fn is_minifloat(self) -> bool {
+        use DType::*;
+        matches!(self, F8E4M3FN | F8E4M3FNUZ | F8E5M2 | F8E5M2FNUZ | F8E8M0 | F4E2M1)
     }
 
     /// Width of one element in bytes.
@@ -60,7 +102,7 @@ impl DType {
 
     /// Whether this is a floating-point type.
     pub const fn is_float(self) -> bool {
-        matches!(self, DType::F64 | DType::F32 | DType::F16 | DType::BF16)
+        matches!(self, DType::F64 | DType::F32 | DType::F16 | DType::BF16) || self.is_minifloat()
     }
 
     /// Whether this is an integer type (`Bool` is not).
@@ -70,7 +112,7 @@ impl DType {
 
     /// Whether this is a signed integer type.
     pub const fn is_signed_int(self) -> bool {
-        matches!(self, DType::I64 | DType::I32 | DType::I16 | DType::I8)
+        matches!(self, DType::I64 | DType::I32 | DType::I16 | DType::I8 | DType::I4 | DType::I2)
     }
 
     /// Whether this is an unsigned integer type.
@@ -94,14 +136,25 @@ impl DType {
             DType::U16 => "u16",
             DType::U8 => "u8",
             DType::Bool => "bool",
+            DType::F8E4M3FN => "f8e4m3fn",
+            DType::F8E4M3FNUZ => "f8e4m3fnuz",
+            DType::F8E5M2 => "f8e5m2",
+            DType::F8E5M2FNUZ => "f8e5m2fnuz",
+            DType::F8E8M0 => "f8e8m0",
+            DType::F4E2M1 => "f4e2m1",
+            DType::I4 => "i4",
+            DType::U4 => "u4",
+            DType::I2 => "i2",
+            DType::U2 => "u2",
         }
     }
 
     /// The type in which a sum or product over many elements of this type is accumulated by
-    /// compiled code: `f32` for the 16-bit floats, the type itself for all others.
+    /// compiled code: `f32` for floats of 16 bits or less, the type itself for all others.
     pub const fn accumulator(self) -> DType {
         match self {
             DType::F16 | DType::BF16 => DType::F32,
+            other if other.is_minifloat() => DType::F32,
             other => other,
         }
     }
@@ -114,6 +167,10 @@ impl DType {
             DType::F32 => (f32::EPSILON / 2.0) as f64,
             DType::F16 => 1.0 / 2048.0,
             DType::BF16 => 1.0 / 256.0,
+            DType::F8E4M3FN | DType::F8E4M3FNUZ => 1.0 / 16.0,
+            DType::F8E5M2 | DType::F8E5M2FNUZ => 1.0 / 8.0,
+            DType::F4E2M1 => 1.0 / 4.0,
+            DType::F8E8M0 => 1.0 / 2.0,
             _ => 0.0,
         }
     }

@@ -20,6 +20,7 @@ pub mod expr;
 pub mod graph;
 pub mod index;
 pub mod loops;
+pub mod minifloat;
 pub mod ops;
 pub mod random;
 pub mod scalar;

@@ -7,8 +7,10 @@
 //! - integer arithmetic wraps; division or remainder by zero is 0; `MIN / -1` is `MIN`, its
 //!   remainder 0;
 //! - a shift by the width or more gives 0 (`Shr` of a negative signed value: -1);
-//! - float to integer truncates and saturates, NaN gives 0; integer to integer wraps; anything to
-//!   bool is `!= 0` (NaN is true);
+//! - float to integer truncates and saturates, NaN gives 0; integer to integer wraps, and so does
+//!   what a float gives as `i32` where the integer has less than 8 bits; anything to bool is `!= 0`
+//!   (NaN is true);
+//! - conversion to a [`minifloat`] saturates;
 //! - `Min` and `Max` of floats give NaN if either operand is NaN, and take -0 for less than +0;
 //! - `Mod` has the sign of the divisor, `Rem` the sign of the dividend (both by zero: 0 for
 //!   integers, NaN for floats);
@@ -17,6 +19,7 @@
 //! - integer `Pow` with a negative exponent is what exact division gives, truncated: 0, 1 or -1.
 
 use crate::dtype::DType;
+use crate::minifloat;
 use std::fmt;
 
 macro_rules! scalar_ops {
@@ -207,10 +210,15 @@ impl ScalarOp {
         let need = |ok: bool, what: &str| {
             if ok { Ok(()) } else { Err(format!("{} needs {what}, found {}", self.name(), args[0])) }
         };
+        let conversion = matches!(self, Cast(_) | Bitcast(_) | Select);
+        if let Some(t) = args.iter().find(|t| t.is_storage() && !conversion) {
+            return Err(format!("{} needs a type that has arithmetic, found {t}", self.name()));
+        }
         match self {
             Cast(to) => Ok(to),
             Bitcast(to) => {
-                need(to.bits() == args[0].bits() && to != DType::Bool, "a type of the same width")?;
+                let same_width = to.packed_bits() == args[0].packed_bits();
+                need(same_width && to != DType::Bool, "a type of the same width")?;
                 Ok(to)
             }
             Select => {
@@ -332,6 +340,7 @@ pub fn round_to(v: f64, t: DType) -> f64 {
         DType::F32 => v as f32 as f64,
         DType::F16 => round_binary(v, 10, -14, half::f16::MAX.to_f64()),
         DType::BF16 => round_binary(v, 7, -126, half::bf16::MAX.to_f64()),
+        t if t.is_minifloat() => minifloat::round(v, t),
         _ => v,
     }
 }
@@ -359,7 +368,8 @@ fn saturate(v: f64, t: DType) -> Scalar {
         DType::U64 => Scalar::U(v as u64),
         DType::U32 => Scalar::U(v as u32 as u64),
         DType::U16 => Scalar::U(v as u16 as u64),
-        _ => Scalar::U(v as u8 as u64),
+        DType::U8 => Scalar::U(v as u8 as u64),
+        narrow => wrap(v as i32 as i64, narrow),
     }
 }
 
@@ -374,6 +384,8 @@ pub fn wrap(v: i64, t: DType) -> Scalar {
         DType::U32 => Scalar::U(v as u32 as u64),
         DType::U16 => Scalar::U(v as u16 as u64),
         DType::Bool => Scalar::B(v != 0),
+        DType::I4 | DType::I2 => Scalar::I(v << (64 - t.packed_bits()) >> (64 - t.packed_bits())),
+        DType::U4 | DType::U2 => Scalar::U(v as u64 & ((1 << t.packed_bits()) - 1)),
         _ => Scalar::U(v as u8 as u64),
     }
 }
@@ -384,7 +396,12 @@ pub fn wrap(v: i64, t: DType) -> Scalar {
 /// Operands must fit [`ScalarOp::result_type`].
 pub fn apply(op: ScalarOp, ty: DType, args: &[Scalar]) -> Scalar {
     match apply_wide(op, ty, args) {
-        Scalar::F(v) if ty.is_float() && !matches!(op, ScalarOp::Cast(_) | ScalarOp::Bitcast(_)) => {
+        // What there is on storage types but conversions selects.
+        Scalar::F(v)
+            if ty.is_float()
+                && !ty.is_storage()
+                && !matches!(op, ScalarOp::Cast(_) | ScalarOp::Bitcast(_)) =>
+        {
             Scalar::F(round_to(v, ty))
         }
         other => other,
@@ -641,6 +658,7 @@ pub fn to_bits(v: Scalar, ty: DType) -> u64 {
         DType::F32 => (v.as_f64() as f32).to_bits() as u64,
         DType::F16 => half::f16::from_f64(round_to(v.as_f64(), ty)).to_bits() as u64,
         DType::BF16 => half::bf16::from_f64(round_to(v.as_f64(), ty)).to_bits() as u64,
+        t if t.is_minifloat() => minifloat::encode(v.as_f64(), t).into(),
         _ => (v.as_i64() as u64) & (u64::MAX >> (64 - ty.bits())),
     }
 }
@@ -652,6 +670,7 @@ pub fn from_bits(bits: u64, ty: DType) -> Scalar {
         DType::F32 => Scalar::F(f32::from_bits(bits as u32) as f64),
         DType::F16 => Scalar::F(half::f16::from_bits(bits as u16).to_f64()),
         DType::BF16 => Scalar::F(half::bf16::from_bits(bits as u16).to_f64()),
+        t if t.is_minifloat() => Scalar::F(minifloat::decode(bits as u8, t)),
         _ => wrap(bits as i64, ty),
     }
 }

@@ -239,7 +239,8 @@ pub mod cpu {
     ];
 }
 
-/// Element types: the numbers of ONNX's `TensorProto.DataType`.
+/// Element types: the numbers of ONNX's `TensorProto.DataType`. An element takes a byte at least: of
+/// a type below 8 bits it is the low bits, and the others repeat the sign (`I4`, `I2`) or are zero.
 #[allow(missing_docs)]
 pub mod dtype {
     pub const F32: u32 = 1;
@@ -255,6 +256,16 @@ pub mod dtype {
     pub const U32: u32 = 12;
     pub const U64: u32 = 13;
     pub const BF16: u32 = 16;
+    pub const F8E4M3FN: u32 = 17;
+    pub const F8E4M3FNUZ: u32 = 18;
+    pub const F8E5M2: u32 = 19;
+    pub const F8E5M2FNUZ: u32 = 20;
+    pub const U4: u32 = 21;
+    pub const I4: u32 = 22;
+    pub const F4E2M1: u32 = 23;
+    pub const F8E8M0: u32 = 24;
+    pub const U2: u32 = 25;
+    pub const I2: u32 = 26;
 }
 
 /// Flags of a [`Port`].

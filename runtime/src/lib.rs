@@ -56,3 +56,4 @@ pub use model::{Model, Segment};
 pub use pool::Pool;
 pub use session::Session;
 pub use tensor::{BF16, DType, Element, F16, Tensor, TensorRef};
+pub use tensor::{F4E2M1, F8E4M3FN, F8E4M3FNUZ, F8E5M2, F8E5M2FNUZ, F8E8M0, I2, I4, U2, U4};

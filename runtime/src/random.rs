@@ -38,8 +38,8 @@ impl Random {
 /// Random integers are below this, so that they serve as indices of nearly everything.
 const SMALL: u64 = 8;
 
-/// A random tensor: floats nearly normal with mean 0 and variance 1, integers from 0 to 7, bools
-/// even.
+/// A random tensor: floats nearly normal with mean 0 and variance 1 (those of 8 bits or less
+/// positive), integers from 0 to 7 or the largest, bools even.
 pub fn tensor(dtype: DType, shape: &[usize], seed: u64) -> Result<Tensor, Error> {
     let mut t = Tensor::zeros(dtype, shape)?;
     let mut random = Random::new(seed);
@@ -51,6 +51,9 @@ pub fn tensor(dtype: DType, shape: &[usize], seed: u64) -> Result<Tensor, Error>
             DType::BF16 => (random.normal() as f32).to_bits() as u64 >> 16,
             DType::F16 => f16_bits(random.normal() as f32) as u64,
             DType::Bool => random.bits() & 1,
+            // Positive numbers of every exponent below that of 2.
+            small if small.is_float() => random.bits() % (1 << (small.packed_bits() - 2)),
+            small if small.packed_bits() < 8 => random.bits() % (1 << (small.packed_bits() - 1)),
             _ => random.bits() % SMALL,
         };
         element.copy_from_slice(&bits.to_le_bytes()[..element.len()]);

@@ -29,10 +29,20 @@ pub enum DType {
     U16 = dtype::U16,
     U8 = dtype::U8,
     Bool = dtype::BOOL,
+    F8E4M3FN = dtype::F8E4M3FN,
+    F8E4M3FNUZ = dtype::F8E4M3FNUZ,
+    F8E5M2 = dtype::F8E5M2,
+    F8E5M2FNUZ = dtype::F8E5M2FNUZ,
+    F8E8M0 = dtype::F8E8M0,
+    F4E2M1 = dtype::F4E2M1,
+    I4 = dtype::I4,
+    U4 = dtype::U4,
+    I2 = dtype::I2,
+    U2 = dtype::U2,
 }
 
 /// (type, name, bytes), the facts of every type.
-const FACTS: [(DType, &str, usize); 13] = [
+const FACTS: [(DType, &str, usize); 23] = [
     (DType::F64, "f64", 8),
     (DType::F32, "f32", 4),
     (DType::F16, "f16", 2),
@@ -46,6 +56,16 @@ const FACTS: [(DType, &str, usize); 13] = [
     (DType::U16, "u16", 2),
     (DType::U8, "u8", 1),
     (DType::Bool, "bool", 1),
+    (DType::F8E4M3FN, "f8e4m3fn", 1),
+    (DType::F8E4M3FNUZ, "f8e4m3fnuz", 1),
+    (DType::F8E5M2, "f8e5m2", 1),
+    (DType::F8E5M2FNUZ, "f8e5m2fnuz", 1),
+    (DType::F8E8M0, "f8e8m0", 1),
+    (DType::F4E2M1, "f4e2m1", 1),
+    (DType::I4, "i4", 1),
+    (DType::U4, "u4", 1),
+    (DType::I2, "i2", 1),
+    (DType::U2, "u2", 1),
 ];
 
 impl DType {
@@ -73,14 +93,28 @@ impl DType {
         self.facts().1
     }
 
-    /// Bytes of an element.
+    /// Bits of an element where several lie in a byte, as in ONNX's files.
+    pub const fn packed_bits(self) -> usize {
+        match self {
+            DType::F64 | DType::I64 | DType::U64 => 64,
+            DType::F32 | DType::I32 | DType::U32 => 32,
+            DType::F16 | DType::BF16 | DType::I16 | DType::U16 => 16,
+            DType::F4E2M1 | DType::I4 | DType::U4 => 4,
+            DType::I2 | DType::U2 => 2,
+            _ => 8,
+        }
+    }
+
+    /// Bytes of an element in memory.
     pub fn bytes(self) -> usize {
         self.facts().2
     }
 
     /// Whether this is a floating-point type.
     pub const fn is_float(self) -> bool {
-        matches!(self, DType::F64 | DType::F32 | DType::F16 | DType::BF16)
+        use DType::*;
+        let wide = matches!(self, F64 | F32 | F16 | BF16);
+        wide || matches!(self, F8E4M3FN | F8E4M3FNUZ | F8E5M2 | F8E5M2FNUZ | F8E8M0 | F4E2M1)
     }
 
     /// An element's value; integers beyond 2^53 are rounded.
@@ -103,13 +137,38 @@ impl DType {
             DType::I64 => le!(i64) as f64,
             DType::I32 => le!(i32) as f64,
             DType::I16 => le!(i16) as f64,
-            DType::I8 => le!(i8) as f64,
+            DType::I8 | DType::I4 | DType::I2 => le!(i8) as f64,
             DType::U64 => le!(u64) as f64,
             DType::U32 => le!(u32) as f64,
             DType::U16 => le!(u16) as f64,
-            DType::U8 | DType::Bool => bytes[0] as f64,
+            DType::U8 | DType::Bool | DType::U4 | DType::U2 => bytes[0] as f64,
+            small => minifloat(small, bytes[0]) as f64,
         }
     }
+}
+
+/// The value of a code of a floating-point type of 8 bits or less; the formats are ONNX's.
+fn minifloat(ty: DType, code: u8) -> f32 {
+    // The sign's bit, digits of the mantissa, bias of the exponent, codes without sign that are finite.
+    let (sign, digits, bias, finite) = match ty {
+        DType::F8E8M0 if code == 0xff => return f32::NAN,
+        // The least power of two is a denormal.
+        DType::F8E8M0 if code == 0 => return f32::from_bits(1 << 22),
+        DType::F8E8M0 => return f32::from_bits((code as u32) << 23),
+        DType::F8E4M3FNUZ | DType::F8E5M2FNUZ if code == 0x80 => return f32::NAN,
+        DType::F8E4M3FN => (0x80, 3, 7, 0x7f),
+        DType::F8E4M3FNUZ => (0x80, 3, 8, 0x80),
+        DType::F8E5M2 => (0x80, 2, 15, 0x7c),
+        DType::F8E5M2FNUZ => (0x80, 2, 16, 0x80),
+        _ => (0x08, 1, 1, 0x08),
+    };
+    let magnitude = code & (sign - 1);
+    let value = match magnitude {
+        m if m < finite => f32::from_bits((m as u32) << (23 - digits)) * f32::from_bits((254 - bias) << 23),
+        0x7c => f32::INFINITY,
+        _ => f32::NAN,
+    };
+    if code & sign != 0 { -value } else { value }
 }
 
 impl fmt::Display for DType {
@@ -127,6 +186,29 @@ pub struct F16(pub u16);
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 #[repr(transparent)]
 pub struct BF16(pub u16);
+
+macro_rules! storage {
+    ($($name:ident($bits:ty)),*) => {$(
+        /// An element of the type of that name, as the byte in memory; [`DType::to_f64`] has its value.
+        #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+        #[repr(transparent)]
+        pub struct $name(pub $bits);
+        // SAFETY: a transparent wrapper of one byte.
+        unsafe impl Element for $name { const DTYPE: DType = DType::$name; }
+    )*};
+}
+storage!(
+    F8E4M3FN(u8),
+    F8E4M3FNUZ(u8),
+    F8E5M2(u8),
+    F8E5M2FNUZ(u8),
+    F8E8M0(u8),
+    F4E2M1(u8),
+    I4(i8),
+    U4(u8),
+    I2(i8),
+    U2(u8)
+);
 
 impl F16 {
     /// The value, exactly.

@@ -18,6 +18,9 @@
 extern "C" {
 #endif
 
+/* Tensors are dense and row-major. An element takes a byte at least: of a type below 8 bits (i4, u4,
+   i2, u2, f4e2m1) it is the low bits, and the others repeat the sign of an integer or are zero. */
+
 enum {
     BURIN_OK = 0,
     BURIN_BAD_DIM = 1,      /* dimension `node` is `found`, which is out of range */

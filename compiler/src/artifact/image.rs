@@ -48,6 +48,16 @@ pub fn abi_dtype(d: DType) -> u32 {
         DType::U16 => dtype::U16,
         DType::U8 => dtype::U8,
         DType::Bool => dtype::BOOL,
+        DType::F8E4M3FN => dtype::F8E4M3FN,
+        DType::F8E4M3FNUZ => dtype::F8E4M3FNUZ,
+        DType::F8E5M2 => dtype::F8E5M2,
+        DType::F8E5M2FNUZ => dtype::F8E5M2FNUZ,
+        DType::F8E8M0 => dtype::F8E8M0,
+        DType::F4E2M1 => dtype::F4E2M1,
+        DType::I4 => dtype::I4,
+        DType::U4 => dtype::U4,
+        DType::I2 => dtype::I2,
+        DType::U2 => dtype::U2,
     }
 }
 
@@ -206,5 +216,28 @@ impl Writer {
             nodes: self.table(&nodes),
         };
         (variant, code)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use burin_ir::scalar::from_bits;
+
+    #[test]
+    fn the_runtime_reads_bytes_as_they_are_meant() {
+        for d in DType::ALL.into_iter().filter(|d| d.bytes() == 1 && *d != DType::Bool) {
+            let runtime = burin_runtime::DType::from_abi(abi_dtype(d)).expect("the runtime has every type");
+            assert_eq!((runtime.name(), runtime.packed_bits()), (d.name(), d.packed_bits() as usize));
+            for code in 0..=u8::MAX {
+                let expected = from_bits(code.into(), d);
+                if burin_ir::scalar::to_bits(expected, d) as u8 != code && !expected.as_f64().is_nan() {
+                    continue; // No value of the type.
+                }
+                let (expected, found) = (expected.as_f64(), runtime.to_f64(&[code]));
+                let same = expected == found || (expected.is_nan() && found.is_nan());
+                assert!(same, "{d} {code:#x} is {expected}, found {found}");
+            }
+        }
     }
 }

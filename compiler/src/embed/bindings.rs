@@ -75,6 +75,16 @@ fn element(ty: &TensorType) -> &'static str {
         DType::U16 => "u16",
         DType::U8 => "u8",
         DType::Bool => "bool",
+        DType::F8E4M3FN => "::burin_runtime::F8E4M3FN",
+        DType::F8E4M3FNUZ => "::burin_runtime::F8E4M3FNUZ",
+        DType::F8E5M2 => "::burin_runtime::F8E5M2",
+        DType::F8E5M2FNUZ => "::burin_runtime::F8E5M2FNUZ",
+        DType::F8E8M0 => "::burin_runtime::F8E8M0",
+        DType::F4E2M1 => "::burin_runtime::F4E2M1",
+        DType::I4 => "::burin_runtime::I4",
+        DType::U4 => "::burin_runtime::U4",
+        DType::I2 => "::burin_runtime::I2",
+        DType::U2 => "::burin_runtime::U2",
     }
 }
 

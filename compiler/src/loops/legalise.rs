@@ -1,20 +1,22 @@
-//! `f16` and `bf16` become storage: 16-bit values in memory, `f32` arithmetic between.
+//! Narrow types become storage: `f16`, `bf16` and floats of 8 bits or less are `f32` between loads and
+//! stores, integers below 8 bits are bytes.
 //!
-//! After the pass no value and no buffer has a 16-bit float type. A buffer of one is declared
-//! `u16` in the kernel (its size stays); a value of one is an `f32` that the 16-bit type can hold,
-//! being rounded after each operation. Rounding an `f32` result again is innocuous for `+ - * /`
+//! After the pass no value and no buffer has such a type. A buffer of a narrow float is declared `u16`
+//! or `u8` in the kernel (its size stays), one of an integer `i8` or `u8`; a value of a narrow float is
+//! an `f32` that the type can hold, being rounded after each operation. Rounding an `f32` result again is innocuous for `+ - * /`
 //! and square roots, as 24 >= 2 * 11 + 2 (S. A. Figueroa, "When is double rounding innocuous?",
 //! 1995); `fma`, 64-bit floats and wide integers are rounded from `f64`, as
 //! [`scalar`](burin_ir::scalar) says.
 //!
-//! Conversions are arithmetic on bits, since no code generator has them for every target; they
-//! round to nearest even and keep denormals, infinities and the sign of zero. Every NaN becomes
-//! the quiet one.
+//! Conversions are in [`convert`].
+
+mod convert;
 
 use super::formula::{Scope, V};
 use super::rewrite::rewrite;
 use burin_ir::loops::{Buf, Builder, Kernel, Op, Stmt, Val, ValType};
 use burin_ir::{DType, ReduceOp, ScalarOp, scalar};
+use convert::{pack, round, unpack, wrap};
 use cranelift_entity::PrimaryMap;
 use std::collections::HashMap;
 
@@ -22,22 +24,42 @@ use std::collections::HashMap;
 pub fn run(kernel: &mut Kernel) {
     let types = kernel.values.clone();
     let stored: Vec<DType> = kernel.buffers.values().map(|b| b.dtype).collect();
-    if !types.values().map(|t| t.dtype).chain(stored.iter().copied()).any(is_half) {
+    if !types.values().map(|t| t.dtype).chain(stored.iter().copied()).any(is_narrow) {
         return;
     }
-    for ty in kernel.values.values_mut().filter(|ty| is_half(ty.dtype)) {
-        ty.dtype = DType::F32;
+    for ty in kernel.values.values_mut() {
+        ty.dtype = if is_float(ty.dtype) { DType::F32 } else { bits_of(ty.dtype) };
     }
-    for buffer in kernel.buffers.values_mut().filter(|b| is_half(b.dtype)) {
-        buffer.dtype = DType::U16;
+    for buffer in kernel.buffers.values_mut() {
+        buffer.dtype = bits_of(buffer.dtype);
     }
     let mut pass = Pass { types, stored, made: HashMap::new() };
     rewrite(kernel, &mut |builder, stmt| pass.stmt(builder, stmt));
 }
 
-/// Whether values of this type are 16-bit floats.
-fn is_half(ty: DType) -> bool {
-    matches!(ty, DType::F16 | DType::BF16)
+/// Whether values of this type are floats that become `f32`.
+fn is_float(ty: DType) -> bool {
+    matches!(ty, DType::F16 | DType::BF16) || ty.is_minifloat()
+}
+
+/// Whether this is an integer that becomes a byte.
+fn is_small(ty: DType) -> bool {
+    ty.is_storage() && ty.is_int()
+}
+
+/// Whether the pass replaces the type.
+fn is_narrow(ty: DType) -> bool {
+    is_float(ty) || is_small(ty)
+}
+
+/// The type that elements have in memory after the pass.
+fn bits_of(ty: DType) -> DType {
+    match ty {
+        DType::F16 | DType::BF16 => DType::U16,
+        DType::I4 | DType::I2 => DType::I8,
+        t if t.is_storage() => DType::U8,
+        other => other,
+    }
 }
 
 struct Pass {
@@ -45,7 +67,7 @@ struct Pass {
     types: PrimaryMap<Val, ValType>,
     /// The buffers' types before the pass.
     stored: Vec<DType>,
-    /// The 16-bit float types of values that stand in the place of others.
+    /// The narrow types of values that stand in the place of others.
     made: HashMap<Val, DType>,
 }
 
@@ -55,12 +77,12 @@ impl Pass {
             Stmt::Let(value, op) => {
                 let to = self.types[value];
                 let replaced = self.define(builder, value, op);
-                if let Some(new) = replaced.filter(|_| is_half(to.dtype)) {
+                if let Some(new) = replaced.filter(|_| is_narrow(to.dtype)) {
                     self.made.insert(new, to.dtype);
                 }
                 return replaced;
             }
-            Stmt::Store { buffer, index, stride, value } if is_half(self.stored(buffer)) => {
+            Stmt::Store { buffer, index, stride, value } if is_float(self.stored(buffer)) => {
                 let value = pack(Scope::new(builder).value(value), self.stored(buffer)).val();
                 builder.push(Stmt::Store { buffer, index, stride, value });
             }
@@ -73,34 +95,34 @@ impl Pass {
         self.stored[buffer.as_u32() as usize]
     }
 
-    /// The 16-bit float type that a value stands for.
-    fn half(&self, value: Val) -> Option<DType> {
+    /// The narrow type that a value stands for.
+    fn narrow(&self, value: Val) -> Option<DType> {
         let ty = self.made.get(&value).copied().or_else(|| self.types.get(value).map(|t| t.dtype));
-        ty.filter(|&t| is_half(t))
+        ty.filter(|&t| is_narrow(t))
     }
 
     fn define(&self, builder: &mut Builder<'_>, value: Val, op: Op) -> Option<Val> {
         let ValType { dtype: to, lanes } = self.types[value];
         match op {
-            Op::Scalar(op, args) if is_half(to) || args.iter().any(|&a| self.half(a).is_some()) => {
+            Op::Scalar(op, args) if is_narrow(to) || args.iter().any(|&a| self.narrow(a).is_some()) => {
                 let scope = Scope::new(builder);
                 let args: Vec<V<'_>> = args.iter().map(|&a| scope.value(a)).collect();
                 Some(self.scalar(op, &args, to).val())
             }
-            Op::Const(bits) if is_half(to) => {
+            Op::Const(bits) if is_float(to) => {
                 let number = scalar::from_bits(bits, to);
                 builder.define(value, Op::Const(scalar::to_bits(number, DType::F32)));
                 None
             }
-            Op::Load { buffer, index, stride } if is_half(to) => {
+            Op::Load { buffer, index, stride } if is_float(to) => {
                 let bits = builder.load_vector(buffer, index, stride, lanes);
                 Some(unpack(Scope::new(builder).value(bits), to).val())
             }
-            Op::Gather(buffer, indices) if is_half(to) => {
+            Op::Gather(buffer, indices) if is_float(to) => {
                 let bits = builder.gather(buffer, indices);
                 Some(unpack(Scope::new(builder).value(bits), to).val())
             }
-            Op::Fold(op @ (ReduceOp::Sum | ReduceOp::Prod), vector) if is_half(to) => {
+            Op::Fold(op @ (ReduceOp::Sum | ReduceOp::Prod), vector) if is_float(to) => {
                 Some(fold(builder, op.combine(), vector, to))
             }
             other => {
@@ -114,30 +136,37 @@ impl Pass {
         use ScalarOp::*;
         let x = args[0];
         match op {
-            Cast(_) if !is_half(to) => x.cast(to),
+            Cast(_) if is_small(to) => wrap(x, to),
+            Cast(_) if !is_float(to) => x.cast(to),
             Cast(_) => match x.dtype() {
+                // 8 bits saturate once more.
+                DType::F32 if self.narrow(x.val()) == Some(to) && !to.is_minifloat() => x,
                 DType::I32 | DType::U32 | DType::I64 | DType::U64 => round(x.cast(DType::F64), to),
-                DType::F32 if self.half(x.val()) == Some(to) => x,
                 DType::F64 => round(x, to),
-                DType::F32 | DType::I16 | DType::U16 => round(x.cast(DType::F32), to),
-                // Eight bits fit.
-                _ => x.cast(DType::F32),
+                // Eight bits fit into sixteen.
+                DType::I8 | DType::U8 | DType::Bool if !to.is_minifloat() => x.cast(DType::F32),
+                _ => round(x.cast(DType::F32), to),
             },
             Bitcast(_) => {
-                // A value may stand for a 16-bit float and for its `f32` too: the size tells which.
-                let bits = match self.half(x.val()).filter(|_| to.bits() == 16) {
-                    Some(from) => pack(x, from),
-                    None => x,
+                // A value may stand for a narrow float and for its `f32` too: the size tells which.
+                let narrow = self.narrow(x.val()).filter(|_| to.bits() < 32);
+                let bits = match narrow {
+                    Some(from) if is_float(from) => pack(x, from),
+                    _ => x,
                 };
-                if is_half(to) { unpack(bits.bitcast(DType::U16), to) } else { bits.bitcast(to) }
+                match to {
+                    t if is_float(t) => unpack(bits.bitcast(bits_of(t)), t),
+                    t if is_small(t) => wrap(bits, t),
+                    t => bits.bitcast(t),
+                }
             }
-            Fma if is_half(to) => {
+            Fma if is_float(to) => {
                 let wide: Vec<V<'f>> = args[1..].iter().map(|a| a.cast(DType::F64)).collect();
                 round(x.cast(DType::F64).muladd(wide[0], wide[1]), to)
             }
             _ => {
                 let exact = x.op(op, &args[1..]);
-                if is_half(to) && !keeps_precision(op) { round(exact, to) } else { exact }
+                if is_float(to) && !keeps_precision(op) { round(exact, to) } else { exact }
             }
         }
     }
@@ -159,73 +188,6 @@ fn fold(builder: &mut Builder<'_>, op: ScalarOp, vector: Val, to: DType) -> Val 
         lanes = low.iter().zip(high).map(pair).collect();
     }
     lanes[0]
-}
-
-/// An `f32` or `f64` rounded to a 16-bit type, as an `f32`.
-///
-/// Adding and subtracting a power of two whose last bit is the result's last bit rounds to nearest
-/// even in the unit itself (T. J. Dekker, "A floating-point technique for extending the available
-/// precision", 1971). For `bf16` that power overflows in `f32`; there the bits are rounded.
-fn round(x: V<'_>, to: DType) -> V<'_> {
-    if to == DType::BF16 && x.dtype() == DType::F32 {
-        return round_bits(x);
-    }
-    // Digits after the point, the exponent of the least normal number, and the largest number.
-    let (digits, least, largest) = match to {
-        DType::F16 => (10, -14, f64::from(half::f16::MAX.to_f32())),
-        _ => (7, -126, f64::from(half::bf16::MAX.to_f32())),
-    };
-    let (mantissa, bias) = if x.dtype() == DType::F64 { (52, 1023) } else { (23, 127) };
-    // Infinity is brought within reach of the power; a NaN stays one, whatever its power.
-    let magnitude = x.abs().at_most(largest * 2.0);
-    let exponent = magnitude.to_int() & ((2 * bias + 1_i64) << mantissa);
-    let floor = exponent.number((least + bias) << mantissa);
-    let exponent = floor.gt(exponent).select(floor, exponent);
-    let power = (exponent + ((mantissa - digits) << mantissa)).to_float();
-    let rounded = (magnitude + power) - power;
-    let rounded = rounded.gt(largest).select(rounded.number(f64::INFINITY), rounded);
-    rounded.with_sign(x.sign()).cast(DType::F32)
-}
-
-/// An `f32` rounded to `bf16`: half of the last place, less one where the last digit is even, is
-/// added to the bits, and what is below that place is cut off.
-fn round_bits(x: V<'_>) -> V<'_> {
-    let bits = x.to_int();
-    let even = (bits >> 16_i64) & 1_i64;
-    let rounded = ((bits + (even + 0x7fff_i64)) & !0xffff_i64).to_float();
-    x.ne(x).select(x, rounded)
-}
-
-/// The bits (`u16`) of an `f32` that the 16-bit type can hold.
-fn pack(x: V<'_>, to: DType) -> V<'_> {
-    let magnitude = x.abs();
-    let (bits, nan) = if to == DType::BF16 {
-        (magnitude.to_int() >> 16_i64, 0x7fc0_i64)
-    } else {
-        let normal = (magnitude.to_int() >> 13_i64) - ((127 - 15) << 10_i64);
-        // The last place of 1/2 is the least f16: the sum's bits count them.
-        let denormal = (magnitude + 0.5).to_int() - 0x3f00_0000_i64;
-        let finite = magnitude.lt(f64::from(half::f16::MIN_POSITIVE.to_f32())).select(denormal, normal);
-        (magnitude.eq(f64::INFINITY).select(finite.number(0x7c00_i64), finite), 0x7e00)
-    };
-    let bits = x.ne(x).select(bits.number(nan), bits);
-    let sign = (x.to_int() >> 16_i64) & 0x8000_i64;
-    (bits | sign).cast(DType::U16)
-}
-
-/// The `f32` that the bits (`u16`) of a 16-bit float stand for.
-fn unpack(bits: V<'_>, from: DType) -> V<'_> {
-    let bits = bits.cast(DType::I32);
-    if from == DType::BF16 {
-        return (bits << 16_i64).to_float();
-    }
-    let magnitude = bits & 0x7fff_i64;
-    let shifted = magnitude << 13_i64;
-    // The exponent's bias differs by 112; the product is exact, of denormals as well.
-    let finite = shifted.to_float() * 2f64.powi(127 - 15);
-    let special = (shifted | 0x7f80_0000_i64).to_float();
-    let value = magnitude.ge(0x7c00_i64).select(special, finite);
-    value.with_sign((bits & 0x8000_i64) << 16_i64)
 }
 
 #[cfg(test)]
@@ -255,14 +217,14 @@ mod tests {
         b.store(out, 0, value);
         kernel.body = b.finish();
         run(&mut kernel);
-        assert!(kernel.values.values().all(|t| !is_half(t.dtype)));
+        assert!(kernel.values.values().all(|t| !is_narrow(t.dtype)));
         (kernel, to)
     }
 
     /// Holds the legalised operation against its definition on these operands, given by bits.
     fn check(op: ScalarOp, args: &[DType], operands: &[Vec<u64>]) {
         let (kernel, to) = kernel(op, args);
-        let stored = |&t: &DType| if is_half(t) { DType::U16 } else { t };
+        let stored = |&t: &DType| bits_of(t);
         let columns: Vec<Column> = args
             .iter()
             .zip(operands)
@@ -292,17 +254,31 @@ mod tests {
         random.chain(edges).collect()
     }
 
+    /// The bits that values of the type have.
+    fn canonical(ty: DType, bits: impl IntoIterator<Item = u64>) -> Vec<u64> {
+        let canonical = |b| if ty.is_storage() { scalar::to_bits(scalar::from_bits(b, ty), ty) } else { b };
+        bits.into_iter().map(canonical).collect()
+    }
+
     #[test]
-    fn every_half_converts_to_every_type_and_back() {
-        for half in [DType::F16, DType::BF16] {
-            let all: Vec<u64> = (0..=0xffff).collect();
+    fn every_narrow_value_converts_to_every_type_and_back() {
+        for narrow in DType::ALL.into_iter().filter(|&t| is_narrow(t)) {
+            let all = canonical(narrow, 0..1 << narrow.bits());
             for other in DType::ALL {
-                check(ScalarOp::Cast(other), &[half], std::slice::from_ref(&all));
-                check(ScalarOp::Cast(half), &[other], &[sample(other.bits(), 1 << 14)]);
+                check(ScalarOp::Cast(other), &[narrow], std::slice::from_ref(&all));
+                let samples = canonical(other, sample(other.bits(), 1 << 14));
+                check(ScalarOp::Cast(narrow), &[other], &[samples]);
+                // The bits of a NaN are not kept.
+                let numbers = |ty: DType| {
+                    let is_number = |b: &u64| !scalar::from_bits(*b, ty).as_f64().is_nan();
+                    canonical(ty, 0..1 << ty.bits()).into_iter().filter(is_number).collect()
+                };
+                for (from, to) in [(narrow, other), (other, narrow)] {
+                    if ScalarOp::Bitcast(to).result_type(&[from]).is_ok() {
+                        check(ScalarOp::Bitcast(to), &[from], &[numbers(from)]);
+                    }
+                }
             }
-            let numbers = all.iter().copied().filter(|&b| !scalar::from_bits(b, half).as_f64().is_nan());
-            check(ScalarOp::Bitcast(DType::I16), &[half], &[numbers.collect()]);
-            check(ScalarOp::Bitcast(half), &[DType::U16], std::slice::from_ref(&all));
         }
     }
 
@@ -319,6 +295,20 @@ mod tests {
             check(ScalarOp::Cast(half), &[DType::F64], std::slice::from_ref(&bits));
             let narrow = bits.iter().map(|&b| (f64::from_bits(b) as f32).to_bits() as u64).collect();
             check(ScalarOp::Cast(half), &[DType::F32], &[narrow]);
+        }
+        for small in DType::ALL.into_iter().filter(|t| t.is_minifloat()) {
+            // Around every midpoint, and around what is beyond the largest number.
+            let codes = 0..1 << small.packed_bits();
+            let mut values: Vec<f64> = codes.map(|c| scalar::from_bits(c, small).as_f64().abs()).collect();
+            values.retain(|v| v.is_finite());
+            values.sort_by(f64::total_cmp);
+            values.push(values[values.len() - 1] * 1.5);
+            let beside = |v: f64| [-1, 0, 1].map(|d| v.to_bits().wrapping_add_signed(d));
+            let middles = values.windows(2).flat_map(|w| beside((w[0] + w[1]) / 2.0));
+            let bits: Vec<u64> = middles.flat_map(|b| [b, b | 1 << 63]).collect();
+            check(ScalarOp::Cast(small), &[DType::F64], std::slice::from_ref(&bits));
+            let narrow = bits.iter().map(|&b| (f64::from_bits(b) as f32).to_bits() as u64).collect();
+            check(ScalarOp::Cast(small), &[DType::F32], &[narrow]);
         }
     }
 

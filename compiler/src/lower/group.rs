@@ -7,7 +7,7 @@ use crate::packing::PANEL;
 use burin_ir::graph::{Constant, Graph, Node, Value};
 use burin_ir::loops::Access;
 use burin_ir::tensor::strides;
-use burin_ir::{DType, Expr, Scalar, Symbol, Term};
+use burin_ir::{DType, Expr, Scalar, Symbol, Term, TermKind};
 use std::collections::HashMap;
 
 /// A dimension that is cut into blocks of [`PANEL`], each of which lies together.
@@ -280,7 +280,8 @@ impl<'a> Inliner<'a> {
     /// A constant of one element, as a constant of the kernel.
     fn small_constant(&self, v: Value, dtype: DType) -> Option<Term> {
         match self.graph.constant(v)? {
-            Constant::Data(t) if t.len() == 1 => Some(Term::constant(dtype, t.get(0))),
+            // The value as it is: a conversion would saturate an infinity of 8 bits.
+            Constant::Data(t) if t.len() == 1 => Some(Term::new(dtype, TermKind::Const(t.get(0)))),
             _ => None,
         }
     }

@@ -7,8 +7,8 @@
 //! tensor are therefore never `f64`, which the evaluator would otherwise compute in.
 
 use super::compose::{Built, Inputs, operand};
-use super::rules;
 use super::{Lower, Meaning, OpRow, Port, one, opt};
+use super::{convert, rules};
 use crate::attr::{AttrKind, AttrSpec, Default};
 use crate::dtype::DType;
 use crate::element::{Element, Term};
@@ -42,6 +42,11 @@ pub const ROWS: &[OpRow] = &[
             "QuantizeLinear(f16[4], f32[] in 0.1..0.2) {precision = f16, output_dtype = u16}",
             "QuantizeLinear(f32[5] = [0.5, 1.5, 2.5, -0.5, 1e30], f32[] = [1.0], u8[] = [3])",
             "QuantizeLinear(f32[0,3], f32[3])",
+            "QuantizeLinear(f32[6], f32[] in 0.05..0.2, i4[])",
+            "QuantizeLinear(f32[6], f32[1] in 0.1..0.4) {output_dtype = u2}",
+            "QuantizeLinear(f32[2,4], f32[4] in 0.001..0.01, f8e4m3fn[4] = [0.0, 0.0, 0.0, 0.0])",
+            "QuantizeLinear(f16[9], f16[] in 0.0001..0.0002) {output_dtype = f8e5m2, saturate = 0}",
+            "QuantizeLinear(f32[2,6], f8e8m0[2,2] in 0.1..0.9) {output_dtype = f4e2m1, block_size = 3}",
         ],
         ..row("QuantizeLinear", &[one("x"), one("y_scale"), opt("y_zero_point")], quantised, quantise)
     },
@@ -55,6 +60,9 @@ pub const ROWS: &[OpRow] = &[
             "DequantizeLinear(u16[3,2], bf16[3]) {axis = 0}",
             "DequantizeLinear(u8[3,0], f32[3]) {axis = 0}",
             "DequantizeLinear(i8[3,2], f32[1], i8[]) {axis = 0}",
+            "DequantizeLinear(u4[3,2], f16[3], u4[3]) {axis = 0}",
+            "DequantizeLinear(f8e4m3fnuz[5], f32[], f8e4m3fnuz[] = [0.0])",
+            "DequantizeLinear(f4e2m1[2,6], f8e8m0[2,2]) {block_size = 3, output_dtype = f32}",
         ],
         ..row("DequantizeLinear", &[one("x"), one("x_scale"), opt("x_zero_point")], dequantised, dequantise)
     },
@@ -91,7 +99,7 @@ fn is_real(dtype: DType) -> bool {
 
 /// Whether reals can be quantised to a type.
 fn is_quantised(dtype: DType) -> bool {
-    dtype.bits() < 32 && !is_real(dtype) && dtype != DType::Bool
+    dtype.bits() < 32 && !is_real(dtype) && !matches!(dtype, DType::Bool | DType::F8E8M0)
 }
 
 fn refuse(what: &str, found: DType, expected: &str) -> Result<(), String> {
@@ -173,7 +181,7 @@ fn quantised(cx: &Cx<'_>) -> Result<Vec<Info>, String> {
     Granularity::check(cx)?;
     for i in [0, 1] {
         let dtype = cx.dtype(i)?;
-        if !is_real(dtype) && dtype != DType::I32 {
+        if !is_real(dtype) && dtype != DType::I32 && (i == 0 || dtype != DType::F8E8M0) {
             refuse(&format!("input {i}"), dtype, "f32, f16, bf16 or i32")?;
         }
     }
@@ -203,10 +211,20 @@ fn quantise(cx: &Cx<'_>, _: usize) -> Result<Element, String> {
     if cx.known_floats(1).is_none_or(|s| s.iter().any(|s| *s != 1.0)) {
         x = (x / Term::load(cx.dtype(1)?, 1, place(1)?).cast(precision)).rounded();
     }
+    if to.is_minifloat() {
+        return Ok(Element { axes, body: convert::term(&x, to, cx.attrs.flag("saturate"), "up") });
+    }
     let mut steps = x.unary(S::Round).cast(DType::F32);
     if cx.has(2) {
         // Exact wherever the result does not saturate.
         steps = steps + Term::load(to, 2, place(2)?).cast(DType::F32);
+    }
+    // A cast to less than 8 bits does not saturate.
+    if to.is_storage() {
+        let count = f64::from(1 << to.packed_bits());
+        let least = if to.is_signed_int() { -count / 2.0 } else { 0.0 };
+        let (least, most) = (steps.lit(least), steps.lit(least + count - 1.0));
+        steps = steps.binary(S::Max, &least).binary(S::Min, &most);
     }
     Ok(Element { axes, body: steps.cast(to) })
 }
@@ -217,8 +235,8 @@ fn dequantised(cx: &Cx<'_>) -> Result<Vec<Info>, String> {
     if !is_quantised(x) && x != DType::I32 {
         refuse("input 0", x, "a quantised type or i32")?;
     }
-    if !is_real(scale) {
-        refuse("input 1 (the scale)", scale, "f32, f16 or bf16")?;
+    if !is_real(scale) && scale != DType::F8E8M0 {
+        refuse("input 1 (the scale)", scale, "f32, f16, bf16 or f8e8m0")?;
     }
     if cx.has(2) && cx.dtype(2)? != x {
         refuse("input 2 (the zero point)", cx.dtype(2)?, x.name())?;

@@ -21,17 +21,20 @@ pub const SIGNED: Types = 2;
 pub const UNSIGNED: Types = 4;
 /// The truth values.
 pub const BOOL: Types = 8;
+/// The types without arithmetic.
+pub const STORAGE: Types = 16;
 /// All integers.
 pub const INT: Types = SIGNED | UNSIGNED;
 /// All numbers.
 pub const NUMBER: Types = FLOAT | INT;
 /// Every type.
-pub const ANY: Types = NUMBER | BOOL;
+pub const ANY: Types = NUMBER | BOOL | STORAGE;
 
 /// Checks that a type is in a set; `what` names the operand.
 pub fn expect(what: &str, dtype: DType, types: Types) -> Result<(), String> {
     let bit = match dtype {
         DType::Bool => BOOL,
+        t if t.is_storage() => STORAGE,
         t if t.is_float() => FLOAT,
         t if t.is_signed_int() => SIGNED,
         _ => UNSIGNED,
@@ -40,7 +43,7 @@ pub fn expect(what: &str, dtype: DType, types: Types) -> Result<(), String> {
         return Ok(());
     }
     let names = [(FLOAT, "a float"), (SIGNED, "a signed integer"), (UNSIGNED, "an unsigned integer")];
-    let names = names.iter().chain(&[(BOOL, "a bool")]);
+    let names = names.iter().chain(&[(BOOL, "a bool"), (STORAGE, "a type of 8 bits or less")]);
     let names: Vec<&str> = names.filter(|(b, _)| types & b != 0).map(|(_, n)| *n).collect();
     Err(format!("{what} has elements of {dtype}, expected {}", names.join(" or ")))
 }

@@ -613,6 +613,8 @@ fn float_bits(s: &str, ty: DType, negative: bool) -> Option<u64> {
     // Rounded once from the decimal: f32 through f64 would round twice.
     match ty {
         DType::F32 if s != "nan" => text.parse::<f32>().ok().map(|v| v.to_bits() as u64),
+        // Every number of 8 bits is one of f32, as which it is written.
+        t if t.is_minifloat() => text.parse::<f32>().ok().map(|v| to_bits(Scalar::F(v.into()), ty)),
         _ => text.parse::<f64>().ok().map(|v| to_bits(Scalar::F(v), ty)),
     }
 }
@@ -620,8 +622,8 @@ fn float_bits(s: &str, ty: DType, negative: bool) -> Option<u64> {
 fn int_bits(s: &str, ty: DType, negative: bool) -> Option<u64> {
     let magnitude = parse_unsigned(s)? as i128;
     let value = if negative { -magnitude } else { magnitude };
-    let bits = ty.bits();
+    let bits = ty.packed_bits();
     let range =
         if ty.is_signed_int() { -(1i128 << (bits - 1))..1i128 << (bits - 1) } else { 0..1i128 << bits };
-    range.contains(&value).then_some(value as u64 & (u64::MAX >> (64 - bits)))
+    range.contains(&value).then_some(value as u64 & (u64::MAX >> (64 - ty.bits())))
 }

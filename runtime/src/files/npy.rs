@@ -2,10 +2,10 @@
 //!
 //! The header is read here rather than by a crate: it is a dictionary of three known keys, and a
 //! parser of all Python literals would make up a tenth of a compiled model's executable.
-//! Format: NEP 1, "A Simple File Format for NumPy Arrays", versions 1 to 3. NumPy has no bfloat16:
-//! such tensors are written as `f32`, which holds every value of theirs.
+//! Format: NEP 1, "A Simple File Format for NumPy Arrays", versions 1 to 3. NumPy has no bfloat16 and
+//! no type below 8 bits: such tensors are written as `f32`, `i8` or `u8`, which hold their values.
 
-use crate::tensor::{BF16, DType, Tensor, TensorRef, byte_count};
+use crate::tensor::{DType, Tensor, TensorRef, byte_count};
 use alloc::borrow::{Cow, ToOwned};
 use alloc::format;
 use alloc::string::{String, ToString};
@@ -111,7 +111,7 @@ fn read_header(bytes: &[u8]) -> Result<(Header, &[u8]), String> {
 
 /// What a file with this tensor begins with. Its [`contents`] follow.
 pub fn header(t: TensorRef<'_>) -> Vec<u8> {
-    let dtype = if t.dtype() == DType::BF16 { DType::F32 } else { t.dtype() };
+    let dtype = written(t.dtype());
     let code = CODES.iter().find(|c| c.0 == dtype).map_or("|V1", |c| c.1);
     let extents: String = t.shape().iter().map(|d| format!("{d}, ")).collect();
     // As Python prints tuples: a comma follows the only element, but not the last of several.
@@ -130,9 +130,21 @@ pub fn header(t: TensorRef<'_>) -> Vec<u8> {
 
 /// What follows the [`header`].
 pub fn contents(t: TensorRef<'_>) -> Cow<'_, [u8]> {
-    match t.as_slice::<BF16>() {
-        Some(values) => Cow::Owned(values.iter().flat_map(|v| v.to_f32().to_le_bytes()).collect()),
-        None => Cow::Borrowed(t.bytes()),
+    match written(t.dtype()) {
+        DType::F32 if t.dtype() != DType::F32 => {
+            Cow::Owned(t.to_f64s().flat_map(|v| (v as f32).to_le_bytes()).collect())
+        }
+        _ => Cow::Borrowed(t.bytes()),
+    }
+}
+
+/// The type as which elements are written.
+fn written(dtype: DType) -> DType {
+    match dtype {
+        DType::I4 | DType::I2 => DType::I8,
+        DType::U4 | DType::U2 => DType::U8,
+        known if CODES.iter().any(|c| c.0 == known) => known,
+        _ => DType::F32,
     }
 }
 

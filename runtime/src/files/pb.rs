@@ -140,6 +140,22 @@ impl<'a> TensorProto<'a> {
     }
 }
 
+/// The bytes that `count` elements take where those below 8 bits are packed.
+fn packed_bytes(dtype: DType, count: usize) -> Option<usize> {
+    Some(count.checked_mul(dtype.packed_bits())?.div_ceil(8))
+}
+
+/// Elements below 8 bits, a byte each, from bytes that hold several, the low bits first.
+fn unpacked(dtype: DType, packed: &[u8], count: usize) -> Vec<u8> {
+    let (bits, each) = (dtype.packed_bits(), 8 / dtype.packed_bits());
+    let element = |i: usize| {
+        let high = packed[i / each] << (8 - bits - i % each * bits);
+        let shift = 8 - bits;
+        if matches!(dtype, DType::I4 | DType::I2) { ((high as i8) >> shift) as u8 } else { high >> shift }
+    };
+    (0..count).map(element).collect()
+}
+
 /// Reads the tensor in a file's bytes; its name is dropped.
 pub fn read(bytes: &[u8]) -> Result<Tensor, String> {
     let broken = || "not an ONNX TensorProto".to_owned();
@@ -152,15 +168,18 @@ pub fn read(bytes: &[u8]) -> Result<Tensor, String> {
     }
     let shape: Option<Vec<usize>> = p.dims.iter().map(|d| usize::try_from(*d).ok()).collect();
     let sized = shape.and_then(|s| Some((byte_count(dtype, &s)?, s)));
-    let (expected, shape) = sized.ok_or_else(|| format!("shape {:?} is negative or too large", p.dims))?;
+    let (bytes, shape) = sized.ok_or_else(|| format!("shape {:?} is negative or too large", p.dims))?;
     let data = match p.raw {
         [] => Cow::Owned(p.elements(dtype).ok_or_else(broken)?),
         raw => Cow::Borrowed(raw),
     };
+    let count = bytes / dtype.bytes();
+    let expected = packed_bytes(dtype, count).ok_or_else(broken)?;
     if data.len() != expected {
         let ty = type_text(dtype, &shape);
         return Err(format!("{ty} takes {expected} bytes, found {}", data.len()));
     }
+    let data = if dtype.packed_bits() < 8 { Cow::Owned(unpacked(dtype, &data, count)) } else { data };
     Tensor::from_bytes(dtype, &shape, &data).map_err(|e| e.to_string())
 }
 
@@ -203,6 +222,18 @@ mod tests {
         assert_eq!(values(&with_bytes(head(), field::INT32_DATA, &packed)), [1.0, -2.0]);
         let single = with_number(head(), field::INT32_DATA, 0x3c00);
         assert_eq!(values(&with_number(single, field::INT32_DATA, 0xc000)), [1.0, -2.0]);
+    }
+
+    #[test]
+    fn elements_below_a_byte_are_unpacked() {
+        // i4[3] and u2[5], in raw bytes and in the field of integers.
+        let head =
+            |n: u64, ty: u64| with_number(with_number(Vec::new(), field::DIMS, n), field::DATA_TYPE, ty);
+        let raw = with_bytes(head(3, 22), field::RAW_DATA, &[0x8f, 0x07]);
+        assert_eq!(values(&raw), [-1.0, -8.0, 7.0]);
+        let typed =
+            with_number(with_number(head(5, 25), field::INT32_DATA, 0b11_10_01_00), field::INT32_DATA, 2);
+        assert_eq!(values(&typed), [0.0, 1.0, 2.0, 3.0, 2.0]);
     }
 
     #[test]

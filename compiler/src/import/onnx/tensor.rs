@@ -5,7 +5,7 @@
 
 use super::proto::{SparseTensorProto, TensorProto};
 use burin_ir::tensor::element_count;
-use burin_ir::{DType, Scalar, Tensor};
+use burin_ir::{DType, Scalar, Tensor, scalar};
 use bytes::Bytes;
 use half::{bf16, f16};
 use memmap2::Mmap;
@@ -65,6 +65,16 @@ pub fn dtype(number: i64) -> Result<DType, String> {
         12 => DType::U32,
         13 => DType::U64,
         16 => DType::BF16,
+        17 => DType::F8E4M3FN,
+        18 => DType::F8E4M3FNUZ,
+        19 => DType::F8E5M2,
+        20 => DType::F8E5M2FNUZ,
+        21 => DType::U4,
+        22 => DType::I4,
+        23 => DType::F4E2M1,
+        24 => DType::F8E8M0,
+        25 => DType::U2,
+        26 => DType::I2,
         other => {
             let name = usize::try_from(other).ok().and_then(|i| TYPE_NAMES.get(i));
             return Err(match name {
@@ -142,17 +152,39 @@ fn shape_of(dims: &[i64], dtype: DType) -> Result<(Vec<usize>, usize), String> {
 pub(super) fn tensor(t: &TensorProto, files: &mut Files) -> Result<Tensor, String> {
     let dtype = dtype(t.data_type.into())?;
     let (shape, count) = shape_of(&t.dims, dtype)?;
-    if t.data_location == 1 {
-        let data = external(t, count * dtype.bytes(), files)?;
+    let data = match &t.raw_data {
+        _ if t.data_location == 1 => external(t, packed_bytes(dtype, count), files)?,
+        // Some writers set an empty `raw_data` beside a typed field.
+        Some(raw) if !raw.is_empty() || count == 0 => raw.clone(),
+        _ => typed(t, dtype, count)?,
+    };
+    if dtype.packed_bits() == 8 || dtype.bits() > 8 {
         return normalised(Tensor::from_bytes(dtype, shape, data)?);
     }
-    if let Some(raw) = &t.raw_data {
-        // Some writers set an empty `raw_data` beside a typed field.
-        if !raw.is_empty() || count == 0 {
-            return normalised(Tensor::from_bytes(dtype, shape, raw.clone())?);
-        }
+    let expected = packed_bytes(dtype, count);
+    if data.len() != expected {
+        return Err(format!("{dtype}{shape:?} takes {expected} bytes, found {}", data.len()));
     }
-    normalised(Tensor::from_bytes(dtype, shape, typed(t, dtype, count)?)?)
+    Tensor::from_bytes(dtype, shape, unpacked(dtype, &data, count))
+}
+
+/// The bytes that so many elements take in a file, where those below 8 bits are packed.
+fn packed_bytes(dtype: DType, count: usize) -> usize {
+    match dtype.packed_bits() {
+        bits @ 0..8 => count.div_ceil((8 / bits) as usize),
+        _ => count * dtype.bytes(),
+    }
+}
+
+/// Elements below 8 bits, a byte each, from bytes that hold several, the low bits first.
+fn unpacked(dtype: DType, packed: &[u8], count: usize) -> Bytes {
+    let (bits, each) = (dtype.packed_bits(), (8 / dtype.packed_bits()) as usize);
+    let of = |i: usize| {
+        let code = packed[i / each] >> (i % each * bits as usize) & ((1 << bits) - 1);
+        // An integer's sign fills the byte.
+        if dtype.is_int() { scalar::to_bits(scalar::wrap(code.into(), dtype), dtype) as u8 } else { code }
+    };
+    (0..count).map(of).collect::<Vec<u8>>().into()
 }
 
 /// A bool is 0 or 1 in a tensor, whatever the file holds.
@@ -190,8 +222,11 @@ fn typed(t: &TensorProto, dtype: DType, count: usize) -> Result<Bytes, String> {
         DType::F16 => pack("int32_data", ints, count, |v| f16::from_bits(v as u16).to_le_bytes()),
         DType::BF16 => pack("int32_data", ints, count, |v| bf16::from_bits(v as u16).to_le_bytes()),
         DType::I8 => pack("int32_data", ints, count, |v| (v as i8).to_le_bytes()),
-        DType::U8 => pack("int32_data", ints, count, |v| (v as u8).to_le_bytes()),
+        t if t.packed_bits() < 8 => {
+            pack("int32_data", ints, packed_bytes(t, count), |v| (v as u8).to_le_bytes())
+        }
         DType::Bool => pack("int32_data", ints, count, |v| [(v != 0) as u8]),
+        _ => pack("int32_data", ints, count, |v| (v as u8).to_le_bytes()),
     }
 }
 

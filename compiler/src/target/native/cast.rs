@@ -18,7 +18,7 @@ impl Emit<'_, '_> {
         if from == to {
             return Ok(v.clone());
         }
-        if [from, to].iter().any(|t| matches!(t, DType::F16 | DType::BF16)) {
+        if [from, to].iter().any(|t| matches!(t, DType::F16 | DType::BF16) || t.is_storage()) {
             return Err(format!("the cast of {from} to {to} has not been expanded"));
         }
         let vector_bits = self.target.vector_bits;

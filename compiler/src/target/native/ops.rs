@@ -56,7 +56,7 @@ impl Emit<'_, '_> {
             _ => {}
         }
         if matches!(operand, DType::F16 | DType::BF16)
-            && !matches!(op, ScalarOp::Select | ScalarOp::Bitcast(_))
+            || operand.is_storage() && !matches!(op, ScalarOp::Select | ScalarOp::Bitcast(_))
         {
             return Err(format!("{op} on {operand} has not been expanded"));
         }

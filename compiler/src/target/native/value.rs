@@ -43,7 +43,7 @@ pub fn scalar_type(dtype: DType) -> Type {
         DType::I64 | DType::U64 => types::I64,
         DType::I32 | DType::U32 => types::I32,
         DType::F16 | DType::BF16 | DType::I16 | DType::U16 => types::I16,
-        DType::I8 | DType::U8 | DType::Bool => types::I8,
+        _ => types::I8,
     }
 }
 

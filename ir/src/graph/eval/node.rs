@@ -160,7 +160,7 @@ fn spans_axis(t: &Tensor, shape: &[usize], i: usize) -> Result<bool, String> {
 /// Evaluates a composite's body: on `f64` operands where the body can be built for them, so that
 /// only the end is rounded, else on the operands as they are.
 fn composite(cx: &Cx<'_>, inputs: &[Option<Tensor>], types: &[TensorType]) -> Result<Vec<Tensor>, String> {
-    let narrow = |d: DType| d.is_float() && d != DType::F64;
+    let narrow = |d: DType| d.is_float() && d != DType::F64 && !d.is_storage();
     let floats: Vec<DType> = inputs.iter().flatten().map(Tensor::dtype).filter(|d| narrow(*d)).collect();
     if !floats.is_empty() {
         let wide = |t: &Tensor| if narrow(t.dtype()) { t.cast(DType::F64) } else { t.clone() };
