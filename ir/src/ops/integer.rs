@@ -11,7 +11,8 @@ use super::window::{self, window_attrs};
 use super::{BuildFn, Meaning, OpRow, Port, one, opt};
 use crate::attr::{Attr, AttrKind, AttrSpec, Default};
 use crate::dtype::DType;
-use crate::graph::infer::{Cx, Info};
+use crate::expr::Expr;
+use crate::graph::infer::{Arg, Cx, Info};
 use crate::graph::{Builder, Constant, Def, Value};
 use crate::scalar::Scalar;
 use crate::tensor::Tensor;
@@ -130,14 +131,20 @@ fn check_bytes(cx: &Cx<'_>, i: usize, zero: usize) -> Result<(), String> {
     Ok(())
 }
 
-/// The result's type and shape, as a row's type rule gives it for other operands: those two at
-/// `places` of this node's.
-fn infer_as(cx: &Cx<'_>, op: &str, places: [usize; 2], dtype: DType) -> Result<Vec<Info>, String> {
+/// The shape of the result that a row's type rule gives for operands of these types and this node's
+/// attributes.
+pub(super) fn infer_on(cx: &Cx<'_>, op: &str, operands: &[&TensorType]) -> Result<Vec<Expr>, String> {
     let row = super::by_name(op).ok_or_else(|| format!("there is no op {op}"))?;
-    let inputs: Vec<_> = places.iter().map(|i| cx.inputs.get(*i).cloned().flatten()).collect();
+    let arg = |t: &&TensorType| Some(Arg { ty: (*t).clone().into(), known: None, data: None });
+    let inputs: Vec<Option<Arg>> = operands.iter().map(arg).collect();
     let infos = (row.infer)(&Cx { op: row, inputs: &inputs, outputs: 1, ..*cx })?;
-    let shape = infos.first().and_then(|i| i.ty.tensor()).map(|t| t.shape.clone()).unwrap_or_default();
-    Ok(vec![TensorType::new(dtype, shape).into()])
+    let ty = infos.first().and_then(|i| i.ty.tensor());
+    ty.map(|t| t.shape.clone()).ok_or_else(|| format!("{op} gives no tensor"))
+}
+
+/// The result's type, with the shape that another row gives for those two operands.
+fn infer_as(cx: &Cx<'_>, op: &str, [a, b]: [usize; 2], dtype: DType) -> Result<Vec<Info>, String> {
+    Ok(vec![TensorType::new(dtype, infer_on(cx, op, &[cx.ty(a)?, cx.ty(b)?])?).into()])
 }
 
 fn matmul_type(cx: &Cx<'_>) -> Result<Vec<Info>, String> {
@@ -206,7 +213,7 @@ fn linear_conv_type(cx: &Cx<'_>) -> Result<Vec<Info>, String> {
     infer_as(cx, "IntegerConv", [0, 3], cx.dtype(7)?)
 }
 
-fn ints(b: &mut Builder<'_>, values: &[i64]) -> Value {
+pub(super) fn ints(b: &mut Builder<'_>, values: &[i64]) -> Value {
     b.constant(Tensor::new(&[values.len()], values))
 }
 
@@ -249,7 +256,7 @@ fn centred(b: &mut Builder<'_>, a: Value, z: Value, to: DType) -> Result<Value, 
 }
 
 /// A product of quantised matrices in `i32`.
-fn integer_matmul(
+pub(super) fn integer_matmul(
     b: &mut Builder<'_>,
     [x, y]: [Value; 2],
     zeros: [Option<Value>; 2],
@@ -354,7 +361,7 @@ fn integer_conv(
 }
 
 /// A tensor of one element without its dimension.
-fn scalar(b: &mut Builder<'_>, v: Value) -> Result<Value, String> {
+pub(super) fn scalar(b: &mut Builder<'_>, v: Value) -> Result<Value, String> {
     let none = ints(b, &[]);
     if rank(b, v)? == 0 { Ok(v) } else { b.op("Reshape", &[v, none], vec![]) }
 }
@@ -376,7 +383,7 @@ fn conv(cx: &Cx<'_>, b: &mut Builder<'_>, inputs: Inputs<'_>) -> Built {
 }
 
 /// `x_scale * w_scale / y_scale`
-fn multiplier(b: &mut Builder<'_>, scales: [Value; 3]) -> Result<Value, String> {
+pub(super) fn multiplier(b: &mut Builder<'_>, scales: [Value; 3]) -> Result<Value, String> {
     let mut wide = Vec::new();
     for s in scales {
         wide.push(cast(b, s, DType::F32)?);
@@ -387,7 +394,7 @@ fn multiplier(b: &mut Builder<'_>, scales: [Value; 3]) -> Result<Value, String> 
 
 /// `sums * multiplier`, rounded and moved by the zero point, which stands along an axis where it is a
 /// vector.
-fn requantised(
+pub(super) fn requantised(
     b: &mut Builder<'_>,
     sums: Value,
     multiplier: Value,

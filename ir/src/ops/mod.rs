@@ -17,6 +17,7 @@ pub mod movement;
 pub mod norm;
 pub mod pointwise;
 pub mod pool;
+pub mod qlinear;
 pub mod quantize;
 pub mod reduce;
 pub mod resize;
@@ -60,6 +61,7 @@ pub const FAMILIES: &[&[OpRow]] = &[
     pool::ROWS,
     quantize::ROWS,
     integer::ROWS,
+    qlinear::ROWS,
     shape::ROWS,
     movement::ROWS,
     index::ROWS,

@@ -271,3 +271,27 @@ fn mistakes_are_named() {
     assert_eq!(error("Softmax(f32[2]) {axis = 1}"), "Softmax: axis 1 is out of range for rank 1");
     assert!(error("Dropout(f32[2], _, bool[] = [true])").contains("only inference"));
 }
+
+/// Nodes of `com.microsoft` and what ONNX Runtime 1.32 gives for them (CPU, without optimisations), a
+/// line each.
+const ONNX_RUNTIME: &str = include_str!("qlinear/values.txt");
+
+#[test]
+fn quantised_ops_follow_onnx_runtime() {
+    assert!(ONNX_RUNTIME.lines().count() > 20);
+    for line in ONNX_RUNTIME.lines() {
+        let (text, expected) = line.split_once(" => ").expect("a node and its result");
+        let numbers = expected.trim_matches(['[', ']']).split(", ").map(|n| n.parse().expect("a number"));
+        let expected: Vec<f64> = numbers.collect();
+        let found = &evaluate(text)[0];
+        let bound = if found.dtype().is_float() { 1e-4 } else { 0.0 };
+        assert_eq!(found.len(), expected.len(), "{text}");
+        for (f, e) in found.to_f64s().into_iter().zip(&expected) {
+            assert!(
+                (f - e).abs() <= bound * e.abs().max(1.0),
+                "{text}: {:?}, expected {expected:?}",
+                found.to_f64s()
+            );
+        }
+    }
+}

@@ -89,8 +89,15 @@ pub(super) fn boundaries(op: &str) -> Vec<i64> {
     all
 }
 
+/// Ops of `com.microsoft` that ONNX has taken over since.
+const SAME_AS_ONNX: &[&str] = &["QuantizeLinear", "DequantizeLinear"];
+
 /// Rewrites a call to the newest schema.
 pub(super) fn apply(call: &mut Call, b: &mut Builder<'_>) -> Outcome {
+    if call.domain == "com.microsoft" && SAME_AS_ONNX.contains(&call.op.as_str()) {
+        call.domain.clear();
+        return Ok(None);
+    }
     if !call.domain.is_empty() {
         return Ok(None);
     }
