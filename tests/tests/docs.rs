@@ -23,7 +23,8 @@ Made from the op rows by `BLESS=1 cargo test -p burin-tests --test docs`; a test
 - **Version**: the first opset version of the domain whose schema is the row's. Models of older versions
   are read as well: where the schema was another, nodes are rewritten below the versions in brackets.
 - **Types**: what each operand may hold, and what an attribute that names a type may name. *Floats* are
-  {floats}; *integers* {integers}; *numbers* both; *any* means {any}.
+  {floats}; *integers* {integers}; *numbers* both; *narrow* types, which are only moved and converted,
+  {narrow}; *any* means all of them and {bool}.
 - **Runs**: *compiled* ops become loops of the model's own code; *called* ones call the host-op library;
   *not compiled* ones are evaluated by the interpreter alone, and the compiler refuses them.
 - **Off by**: how far compiled code may be from the interpreter, which computes in `f64` and rounds once:
@@ -72,14 +73,23 @@ fn types(row: &OpRow) -> Types {
     types
 }
 
+fn is_float(t: DType) -> bool {
+    t.is_float() && !t.is_storage()
+}
+
+fn is_int(t: DType) -> bool {
+    t.is_int() && !t.is_storage()
+}
+
 /// A set of types by the names of the groups it is made of.
 fn shown(set: &BTreeSet<DType>) -> String {
     type Group = (&'static str, fn(DType) -> bool);
-    const GROUPS: [Group; 4] = [
+    const GROUPS: [Group; 5] = [
         ("any", |_| true),
-        ("numbers", |t| t != DType::Bool),
-        ("floats", DType::is_float),
-        ("integers", DType::is_int),
+        ("numbers", |t| is_float(t) || is_int(t)),
+        ("floats", is_float),
+        ("integers", is_int),
+        ("narrow", DType::is_storage),
     ];
     let mut left = set.clone();
     let mut words: Vec<String> = Vec::new();
@@ -140,9 +150,10 @@ fn page() -> String {
         names.join(", ")
     };
     let mut text = HEAD
-        .replace("{floats}", &listed(DType::is_float))
-        .replace("{integers}", &listed(DType::is_int))
-        .replace("{any}", &listed(|_| true));
+        .replace("{floats}", &listed(is_float))
+        .replace("{integers}", &listed(is_int))
+        .replace("{narrow}", &listed(DType::is_storage))
+        .replace("{bool}", &listed(|t| t == DType::Bool));
     let domain = |row: &OpRow| match row.onnx {
         Some(("", _)) => "ai.onnx".to_owned(),
         Some((domain, _)) => domain.to_owned(),
