@@ -56,7 +56,8 @@ fn latency(op: &Op) -> u32 {
     }
 }
 
-fn operands(op: &Op) -> &[Val] {
+/// The values that an operation takes.
+pub fn operands(op: &Op) -> &[Val] {
     match op {
         Op::Scalar(_, args) => args,
         Op::Splat(v) | Op::Gather(_, v) | Op::Fold(_, v) | Op::Lane(v, _) => std::slice::from_ref(v),
@@ -66,9 +67,13 @@ fn operands(op: &Op) -> &[Val] {
 
 /// A run of definitions in a better order.
 fn ordered(run: Vec<(Val, Op)>) -> Vec<Stmt> {
-    // Sums of products are in the best order already: as many sums side by side as registers hold.
-    let products = run.iter().filter(|(_, op)| matches!(op, Op::Scalar(ScalarOp::MulAdd, _))).count();
-    let others = run.iter().filter(|(_, op)| latency(op) > 0).count() - products;
+    // Sums of products are in the best order already: as many sums side by side as registers hold. What
+    // converts their operands stays beside them, as loads do.
+    let count = |of: &dyn Fn(&Op) -> bool| run.iter().filter(|(_, op)| of(op)).count();
+    let products = count(&|op| matches!(op, Op::Scalar(ScalarOp::MulAdd, _)));
+    let casts = count(&|op| matches!(op, Op::Scalar(ScalarOp::Cast(_), _)));
+    let all = count(&|op| latency(op) > 0) - products;
+    let others = if products > 0 { all - casts } else { all };
     if others < 4 || others * 4 < products {
         return run.into_iter().map(|(v, op)| Stmt::Let(v, op)).collect();
     }

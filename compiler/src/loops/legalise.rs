@@ -1,23 +1,24 @@
 //! Narrow types become storage: `f16`, `bf16` and floats of 8 bits or less are `f32` between loads and
 //! stores, integers below 8 bits are bytes.
 //!
-//! After the pass no value and no buffer has such a type. A buffer of a narrow float is declared `u16`
-//! or `u8` in the kernel (its size stays), one of an integer `i8` or `u8`; a value of a narrow float is
-//! an `f32` that the type can hold, being rounded after each operation. Rounding an `f32` result again is innocuous for `+ - * /`
-//! and square roots, as 24 >= 2 * 11 + 2 (S. A. Figueroa, "When is double rounding innocuous?",
-//! 1995); `fma`, 64-bit floats and wide integers are rounded from `f64`, as
-//! [`scalar`](burin_ir::scalar) says.
+//! After the pass a value of a 16-bit float type is only ever loaded and then cast to `f32`, or cast from
+//! `f32` to be stored, or to be cast back, which rounds it; [`halves`](super::halves) makes operations on
+//! bits of these casts where there are no instructions for them. No value and no buffer has a narrower
+//! type: a buffer of such floats is declared `u8` (its size stays), one of integers `i8` or `u8`, and they
+//! are converted by operations on bits at once ([`convert`](super::convert)).
 //!
-//! Conversions are in [`convert`].
+//! What stands for a value of a narrow float is an `f32` that the type can hold, being rounded after each
+//! operation. Rounding an `f32` result again is innocuous for `+ - * /` and square roots, as
+//! 24 >= 2 * 11 + 2 (S. A. Figueroa, "When is double rounding innocuous?", 1995); `fma`, 64-bit floats and
+//! wide integers are rounded from `f64`, as [`scalar`](burin_ir::scalar) says.
 
-mod convert;
-
+use super::convert::{self, pack, unpack, wrap};
 use super::formula::{Scope, V};
 use super::rewrite::rewrite;
 use burin_ir::loops::{Buf, Builder, Kernel, Op, Stmt, Val, ValType};
 use burin_ir::{DType, ReduceOp, ScalarOp, scalar};
-use convert::{pack, round, unpack, wrap};
 use cranelift_entity::PrimaryMap;
+use std::cell::RefCell;
 use std::collections::HashMap;
 
 /// Legalises a kernel.
@@ -30,16 +31,21 @@ pub fn run(kernel: &mut Kernel) {
     for ty in kernel.values.values_mut() {
         ty.dtype = if is_float(ty.dtype) { DType::F32 } else { bits_of(ty.dtype) };
     }
-    for buffer in kernel.buffers.values_mut() {
+    for buffer in kernel.buffers.values_mut().filter(|b| !is_half(b.dtype)) {
         buffer.dtype = bits_of(buffer.dtype);
     }
-    let mut pass = Pass { types, stored, made: HashMap::new() };
+    let mut pass = Pass { types, stored, made: HashMap::new(), halves: RefCell::default() };
     rewrite(kernel, &mut |builder, stmt| pass.stmt(builder, stmt));
+}
+
+/// Whether values of this type are 16-bit floats.
+pub(super) fn is_half(ty: DType) -> bool {
+    matches!(ty, DType::F16 | DType::BF16)
 }
 
 /// Whether values of this type are floats that become `f32`.
 fn is_float(ty: DType) -> bool {
-    matches!(ty, DType::F16 | DType::BF16) || ty.is_minifloat()
+    is_half(ty) || ty.is_minifloat()
 }
 
 /// Whether this is an integer that becomes a byte.
@@ -52,7 +58,7 @@ fn is_narrow(ty: DType) -> bool {
     is_float(ty) || is_small(ty)
 }
 
-/// The type that elements have in memory after the pass.
+/// The integer type that has as many bits as elements take in memory.
 fn bits_of(ty: DType) -> DType {
     match ty {
         DType::F16 | DType::BF16 => DType::U16,
@@ -69,6 +75,8 @@ struct Pass {
     stored: Vec<DType>,
     /// The narrow types of values that stand in the place of others.
     made: HashMap<Val, DType>,
+    /// The 16-bit floats that `f32` values were cast from: what is stored where they are.
+    halves: RefCell<HashMap<Val, Val>>,
 }
 
 impl Pass {
@@ -83,12 +91,36 @@ impl Pass {
                 return replaced;
             }
             Stmt::Store { buffer, index, stride, value } if is_float(self.stored(buffer)) => {
-                let value = pack(Scope::new(builder).value(value), self.stored(buffer)).val();
+                let to = self.stored(buffer);
+                let wide = Scope::new(builder).value(value);
+                let value = match self.halves.borrow().get(&value) {
+                    _ if !is_half(to) => pack(wide, to).val(),
+                    Some(known) => *known,
+                    None => wide.cast(to).val(),
+                };
                 builder.push(Stmt::Store { buffer, index, stride, value });
             }
             other => builder.push(other),
         }
         None
+    }
+
+    /// The `f32` of what has been loaded, or made, as a narrow float or its bits.
+    fn widened<'f>(&self, narrow: V<'f>, from: DType) -> V<'f> {
+        if !is_half(from) {
+            return unpack(narrow, from);
+        }
+        let wide = narrow.cast(DType::F32);
+        self.halves.borrow_mut().insert(wide.val(), narrow.val());
+        wide
+    }
+
+    /// An `f32` or `f64` rounded to a narrow float, as an `f32`.
+    fn round<'f>(&self, x: V<'f>, to: DType) -> V<'f> {
+        match x.dtype() {
+            DType::F32 if is_half(to) => self.widened(x.cast(to), to),
+            _ => convert::round(x, to),
+        }
     }
 
     fn stored(&self, buffer: Buf) -> DType {
@@ -116,14 +148,14 @@ impl Pass {
             }
             Op::Load { buffer, index, stride } if is_float(to) => {
                 let bits = builder.load_vector(buffer, index, stride, lanes);
-                Some(unpack(Scope::new(builder).value(bits), to).val())
+                Some(self.widened(Scope::new(builder).value(bits), to).val())
             }
             Op::Gather(buffer, indices) if is_float(to) => {
                 let bits = builder.gather(buffer, indices);
-                Some(unpack(Scope::new(builder).value(bits), to).val())
+                Some(self.widened(Scope::new(builder).value(bits), to).val())
             }
             Op::Fold(op @ (ReduceOp::Sum | ReduceOp::Prod), vector) if is_float(to) => {
-                Some(fold(builder, op.combine(), vector, to))
+                Some(self.fold(builder, op.combine(), vector, to))
             }
             other => {
                 builder.define(value, other);
@@ -141,20 +173,22 @@ impl Pass {
             Cast(_) => match x.dtype() {
                 // 8 bits saturate once more.
                 DType::F32 if self.narrow(x.val()) == Some(to) && !to.is_minifloat() => x,
-                DType::I32 | DType::U32 | DType::I64 | DType::U64 => round(x.cast(DType::F64), to),
-                DType::F64 => round(x, to),
+                DType::I32 | DType::U32 | DType::I64 | DType::U64 => self.round(x.cast(DType::F64), to),
+                DType::F64 => self.round(x, to),
                 // Eight bits fit into sixteen.
                 DType::I8 | DType::U8 | DType::Bool if !to.is_minifloat() => x.cast(DType::F32),
-                _ => round(x.cast(DType::F32), to),
+                _ => self.round(x.cast(DType::F32), to),
             },
             Bitcast(_) => {
                 // A value may stand for a narrow float and for its `f32` too: the size tells which.
                 let narrow = self.narrow(x.val()).filter(|_| to.bits() < 32);
                 let bits = match narrow {
+                    Some(from) if is_half(from) => x.cast(from),
                     Some(from) if is_float(from) => pack(x, from),
                     _ => x,
                 };
                 match to {
+                    t if is_half(t) => self.widened(bits.bitcast(t), t),
                     t if is_float(t) => unpack(bits.bitcast(bits_of(t)), t),
                     t if is_small(t) => wrap(bits, t),
                     t => bits.bitcast(t),
@@ -162,13 +196,26 @@ impl Pass {
             }
             Fma if is_float(to) => {
                 let wide: Vec<V<'f>> = args[1..].iter().map(|a| a.cast(DType::F64)).collect();
-                round(x.cast(DType::F64).muladd(wide[0], wide[1]), to)
+                self.round(x.cast(DType::F64).muladd(wide[0], wide[1]), to)
             }
             _ => {
                 let exact = x.op(op, &args[1..]);
-                if is_float(to) && !keeps_precision(op) { round(exact, to) } else { exact }
+                if is_float(to) && !keeps_precision(op) { self.round(exact, to) } else { exact }
             }
         }
+    }
+
+    /// All lanes combined in the order of [`Op::Fold`], rounded after each step.
+    fn fold(&self, builder: &mut Builder<'_>, op: ScalarOp, vector: Val, to: DType) -> Val {
+        let mut lanes: Vec<Val> = (0..builder.ty(vector).lanes).map(|l| builder.lane(vector, l)).collect();
+        let scope = Scope::new(builder);
+        while lanes.len() > 1 {
+            let (low, high) = lanes.split_at(lanes.len() / 2);
+            let pair =
+                |(&a, &b): (&Val, &Val)| self.round(scope.value(a).op(op, &[scope.value(b)]), to).val();
+            lanes = low.iter().zip(high).map(pair).collect();
+        }
+        lanes[0]
     }
 }
 
@@ -176,18 +223,6 @@ impl Pass {
 fn keeps_precision(op: ScalarOp) -> bool {
     use ScalarOp::*;
     matches!(op, Neg | Abs | Floor | Ceil | Trunc | Round | Min | Max | Rem | Select)
-}
-
-/// All lanes combined in the order of [`Op::Fold`], rounded after each step.
-fn fold(builder: &mut Builder<'_>, op: ScalarOp, vector: Val, to: DType) -> Val {
-    let mut lanes: Vec<Val> = (0..builder.ty(vector).lanes).map(|l| builder.lane(vector, l)).collect();
-    let scope = Scope::new(builder);
-    while lanes.len() > 1 {
-        let (low, high) = lanes.split_at(lanes.len() / 2);
-        let pair = |(&a, &b): (&Val, &Val)| round(scope.value(a).op(op, &[scope.value(b)]), to).val();
-        lanes = low.iter().zip(high).map(pair).collect();
-    }
-    lanes[0]
 }
 
 #[cfg(test)]
@@ -217,6 +252,7 @@ mod tests {
         b.store(out, 0, value);
         kernel.body = b.finish();
         run(&mut kernel);
+        super::super::halves::run(&mut kernel);
         assert!(kernel.values.values().all(|t| !is_narrow(t.dtype)));
         (kernel, to)
     }

@@ -15,6 +15,7 @@ use super::index::Scope;
 use super::levels::TargetSpec;
 use super::ops::Emit;
 use super::value::{Parts, Value, part_types};
+use crate::loops::halves;
 use burin_ir::element::ReduceOp;
 use burin_ir::expr::{Expr, Range};
 use burin_ir::loops::{Access, Block, Buf, Kernel, Loop, LoopKind, Op, Stmt, Val, ValType, Yield};
@@ -23,14 +24,27 @@ use cranelift_codegen::ir::condcodes::IntCC;
 use cranelift_codegen::ir::{self, BlockArg, InstBuilder, MemFlagsData, types};
 use cranelift_entity::{EntityRef, SecondaryMap};
 use cranelift_frontend::FunctionBuilder;
+use std::borrow::Cow;
 
 /// Compiles a kernel.
 pub fn compile(kernel: &Kernel, target: &TargetSpec) -> Result<Function, NativeError> {
+    let kernel = &*without_halves(kernel);
     function::build(&kernel.name, words(4, &[]), target, |b, params| generate(b, params, kernel, target))
+}
+
+/// The kernel with conversions of 16-bit floats expanded, which Cranelift has on no target.
+fn without_halves(kernel: &Kernel) -> Cow<'_, Kernel> {
+    if !halves::has_only_conversions(kernel) {
+        return Cow::Borrowed(kernel);
+    }
+    let mut expanded = kernel.clone();
+    halves::run(&mut expanded);
+    Cow::Owned(expanded)
 }
 
 /// The assembly that [`compile`] makes, as Cranelift prints it.
 pub fn disassemble(kernel: &Kernel, target: &TargetSpec) -> Result<String, NativeError> {
+    let kernel = &*without_halves(kernel);
     function::disassemble(&kernel.name, words(4, &[]), target, |b, params| {
         generate(b, params, kernel, target)
     })

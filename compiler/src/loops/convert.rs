@@ -5,7 +5,7 @@
 //! has them; what is beyond the largest number of 16 bits becomes infinity, and of 8 bits or less that
 //! number. Every NaN becomes the quiet one.
 
-use super::super::formula::V;
+use super::formula::V;
 use burin_ir::minifloat::{self, Format};
 use burin_ir::{DType, scalar};
 
