@@ -92,7 +92,8 @@ impl Pass {
             }
             Stmt::Store { buffer, index, stride, value } if is_float(self.stored(buffer)) => {
                 let to = self.stored(buffer);
-                let wide = Scope::new(builder).value(value);
+                let scope = Scope::new(builder);
+                let wide = scope.value(value);
                 let value = match self.halves.borrow().get(&value) {
                     _ if !is_half(to) => pack(wide, to).val(),
                     Some(known) => *known,

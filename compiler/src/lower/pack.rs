@@ -12,7 +12,7 @@ use crate::graph::fuse::{Fate, Fusion, assembled_parts};
 use crate::graph::layout::{factors, first_load};
 use crate::packing::PANEL;
 use burin_ir::graph::{Graph, Value};
-use burin_ir::{DType, Expr, Symbol, Term, TermKind};
+use burin_ir::{Expr, Symbol, Term, TermKind};
 use std::collections::HashMap;
 
 /// Columns of the narrowest vector.
@@ -126,7 +126,8 @@ fn packed(
     w: &Term,
 ) -> Option<Layout> {
     let (number, index) = load_of(w)?;
-    let ty = graph.tensor_type(kernel.reads[number]).filter(|t| t.dtype == DType::F32)?;
+    // A panel is wider than a tile of the narrowest vectors of 64-bit elements.
+    let ty = graph.tensor_type(kernel.reads[number]).filter(|t| t.dtype.bits() <= 32)?;
     let shape: Vec<i64> = ty.shape.iter().map(Expr::as_const).collect::<Option<_>>()?;
     let innermost = fusion.orders.of(v).map_or(kernel.axes.len().checked_sub(1)?, |o| o[o.len() - 1]);
     let column = kernel.axes[innermost];

@@ -240,9 +240,7 @@ impl Emitter<'_> {
     /// One step: combines the body at each position into its accumulator; a product into a sum as
     /// a multiply-add.
     fn accumulate(&mut self, r: &Reduction<'_>, at: &[Position], acc: Vec<Val>) -> Vec<Val> {
-        if let (ReduceOp::Sum, TermKind::Op(ScalarOp::Mul, args)) = (r.op, r.body.kind())
-            && r.dtype.is_float()
-        {
+        if let (ReduceOp::Sum, TermKind::Op(ScalarOp::Mul, args)) = (r.op, r.body.kind()) {
             let (a, b) = (self.terms(&args[0], at), self.terms(&args[1], at));
             let mut sums = acc.clone();
             for i in self.by_splat(&a, &b) {

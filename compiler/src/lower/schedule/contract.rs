@@ -38,6 +38,7 @@ pub(super) fn contract(
         lanes: s.lanes as i64,
         panels: s.panels,
         steps: [Some(&row), rows.get(1)].map(|a| c.row_step(v, a)),
+        converts: c.converts(v),
     };
     let tile = register_tile(&sizes, machine);
     (s.tile[row], s.tile[v]) = (tile.rows, tile.vectors);
@@ -50,11 +51,16 @@ pub(super) fn contract(
 }
 
 impl Contraction {
+    /// Whether what is loaded, along the columns or not, has less than 32 bits.
+    pub(super) fn converts(&self, v: usize) -> [bool; 2] {
+        [false, true].map(|columns| self.loads.iter().any(|l| l.depends_on(v) == columns && l.element < 4))
+    }
+
     /// Bytes from one row of the data to the next along an axis.
     fn row_step(&self, v: usize, axis: Option<&usize>) -> i64 {
-        let data = self.loads.iter().find(|l| !l.depends_on(v));
-        let step = axis.and_then(|a| data?.strides[*a].as_ref());
-        step.map_or(0, |s| typical(s).saturating_mul(4))
+        let Some(data) = self.loads.iter().find(|l| !l.depends_on(v)) else { return 0 };
+        let step = axis.and_then(|a| data.strides[*a].as_ref());
+        step.map_or(0, |s| typical(s).saturating_mul(data.element))
     }
 }
 

@@ -12,6 +12,7 @@ mod tasks;
 
 use super::nest::{Nest, children, free_symbols, step_along, visit};
 use crate::memory::typical;
+use burin_ir::expr::Atom;
 use burin_ir::{DType, Expr, ReduceOp, ScalarOp, Symbol, Term, TermKind};
 
 /// What the schedule needs to know of a machine.
@@ -30,7 +31,7 @@ pub struct Machine {
     pub wide: Option<Wide>,
 }
 
-/// Vectors that only nests of `f32` have, and of these operations.
+/// Vectors that nests of these operations have.
 #[derive(Clone, Copy, Debug)]
 pub struct Wide {
     /// Width of a register.
@@ -39,8 +40,8 @@ pub struct Wide {
     pub registers: u32,
     /// Second-level cache of the cores that have them.
     pub l2_bytes: i64,
-    /// Whether there is code for an operation.
-    pub has: fn(ScalarOp) -> bool,
+    /// Whether there is code for an operation on operands of a type.
+    pub has: fn(ScalarOp, DType) -> bool,
 }
 
 impl Machine {
@@ -135,6 +136,8 @@ struct Access {
     strides: Vec<Option<Expr>>,
     /// Change of the index with the innermost reduction variable.
     along_reduction: Option<Expr>,
+    /// Bytes of an element, and of the whole buffer.
+    element: i64,
     bytes: i64,
     panels: bool,
 }
@@ -167,29 +170,27 @@ fn choose_wide(nest: &Nest, machine: &Machine, wide: &Wide) -> Option<Schedule> 
     best.cloned()
 }
 
-/// Whether all values of a nest are `f32`, made by operations that there are for wide vectors.
+/// Whether all operations of a nest are such that there are for wide vectors.
 fn is_made_of(nest: &Nest, wide: &Wide) -> bool {
-    let mut fits = nest.buffers.iter().all(|b| b.dtype == DType::F32);
+    let mut fits = true;
     for store in &nest.stores {
         visit(&store.value, &mut |t| {
             fits &= match t.kind() {
-                // A mean divides by an extent.
-                TermKind::Op(ScalarOp::Cast(DType::F32), args) => {
-                    matches!(args[0].kind(), TermKind::Index(_))
+                TermKind::Op(op, args) => {
+                    let operand = if *op == ScalarOp::Select { 1 } else { 0 };
+                    (wide.has)(*op, args[operand].dtype())
                 }
-                TermKind::Op(op, _) => matches!(t.dtype(), DType::F32 | DType::Bool) && (wide.has)(*op),
-                TermKind::Reduce { op, .. } => (wide.has)(op.combine()),
-                TermKind::Index(e) => nest.axes.iter().all(|(s, _)| !e.mentions(*s)),
-                TermKind::Bind { .. } => false,
-                TermKind::Const(_) | TermKind::Load { .. } | TermKind::If { .. } => true,
+                TermKind::Reduce { op, .. } => (wide.has)(op.combine(), t.dtype()),
+                _ => true,
             };
         });
     }
     fits
 }
 
-/// Whether every load along the vector axis is of whole vectors, of elements a constant distance apart,
-/// or of the same element; without such an axis, along the innermost variables of reductions.
+/// Whether every load along the vector axis is of whole vectors, of elements in even steps or at indices that
+/// lanes can compute, or of the same element; without such an axis, along the innermost variables of
+/// reductions.
 fn loads_whole_vectors(nest: &Nest, schedule: &Schedule) -> bool {
     let mut whole = true;
     // Every other element is picked out of two vectors, but not of 512 bits.
@@ -197,8 +198,10 @@ fn loads_whole_vectors(nest: &Nest, schedule: &Schedule) -> bool {
     let mut check = |t: &Term, along: Symbol| {
         visit(t, &mut |t| {
             if let TermKind::Load { index, .. } = t.kind() {
-                let step = step_along(&index[0], along).and_then(|a| a.as_const());
-                whole &= step.is_some_and(fits);
+                whole &= match step_along(&index[0], along) {
+                    Some(step) => step.as_const().is_none_or(fits),
+                    None => !divides(&index[0]),
+                };
             }
         });
     };
@@ -215,6 +218,16 @@ fn loads_whole_vectors(nest: &Nest, schedule: &Schedule) -> bool {
         }
     }
     whole
+}
+
+/// Whether an expression holds a quotient.
+fn divides(e: &Expr) -> bool {
+    let of = |a: &Atom| match a {
+        Atom::Sym(_) => false,
+        Atom::Div(_) => true,
+        Atom::Min(pair) | Atom::Max(pair) => divides(&pair.0) || divides(&pair.1),
+    };
+    e.terms().iter().any(|(atoms, _)| atoms.iter().any(of))
 }
 
 /// The schedule for a machine of one vector width.
@@ -349,6 +362,7 @@ fn accesses(nest: &Nest, body: &Term, inner: Option<Symbol>) -> Vec<Access> {
             panels: buffer.panels.is_some(),
             strides: nest.axes.iter().map(|(s, _)| stride(*s)).collect(),
             along_reduction: inner.and_then(stride),
+            element: buffer.dtype.bytes() as i64,
             bytes: typical(&buffer.len).saturating_mul(buffer.dtype.bytes() as i64),
         });
     });

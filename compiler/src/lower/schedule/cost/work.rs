@@ -170,12 +170,13 @@ impl Counter<'_> {
             panels: s.panels,
             // The tile was chosen with its conflicts in view.
             steps: [0; 2],
+            converts: contraction(nest).zip(s.vector).map_or([false; 2], |(c, v)| c.converts(v)),
         };
         let covered = |a: &usize| s.vector != Some(*a) && !rows.iter().take(2).any(|r| r == a);
         let others = (0..nest.axes.len()).filter(covered).map(|a| typical(&nest.axes[a].1).max(1));
         let steps = scope.vars.iter().map(|(_, n)| *n).chain(others).map(|n| n as f64).product::<f64>();
         let sixths = tile_cost(&sizes, t, self.machine) as f64 * steps;
-        (sixths, step(t.rows * t.outer_rows, t.vectors, self.machine))
+        (sixths, step(t.rows * t.outer_rows, t.vectors, sizes.converts, self.machine))
     }
 
     /// How often a term is computed that depends on these symbols.

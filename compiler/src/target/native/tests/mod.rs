@@ -1,9 +1,10 @@
 //! Tests of the native target; here, what they share.
 
 mod choice;
+mod conversions;
 mod functions;
 mod kernels;
-mod operations;
+pub(super) mod operations;
 mod programs;
 
 use super::jit::Mapped;

@@ -339,12 +339,38 @@ impl Indices {
             return Ok(to);
         }
         let natural = |r: Range| r.lo.is_some_and(|lo| lo >= 0);
-        if !natural(self.range(n)) || !natural(self.range(d)) {
-            return Err("a division of what may be negative".to_owned());
+        if !natural(self.range(d)) {
+            return Err("a division by what may be negative".to_owned());
         }
+        // A negative number is divided as its inverse, of which the quotient is the inverse as well.
+        let sign = (!natural(self.range(n))).then(|| {
+            let to = self.code.int();
+            self.push_at(depth, Inst::ShiftRight { to, a, by: 63 });
+            to
+        });
+        let a = self.inverted_by(depth, a, sign);
+        let quotient = self.natural_quotient(depth, a, d, constant.is_some())?;
+        Ok(self.inverted_by(depth, quotient, sign))
+    }
+
+    fn inverted_by(&mut self, depth: usize, a: VReg, sign: Option<VReg>) -> VReg {
+        let Some(b) = sign else { return a };
+        let to = self.code.int();
+        self.push_at(depth, Inst::Xor { to, a, b });
+        to
+    }
+
+    /// A quotient of what is not negative.
+    fn natural_quotient(
+        &mut self,
+        depth: usize,
+        a: VReg,
+        d: &Expr,
+        constant: bool,
+    ) -> Result<VReg, Declined> {
         let b = self.operand(depth, d)?;
         let to = self.code.int();
-        if constant.is_some() {
+        if constant {
             self.push_at(depth, Inst::Divide { to, a, b });
             return Ok(to);
         }

@@ -7,11 +7,10 @@
 use super::Level;
 use regalloc2::{Operand, OperandConstraint, OperandKind, OperandPos, PReg, PRegSet, RegClass, VReg};
 
-/// How much of a vector register a value takes; its elements are of 32 bits: floats, integers, or
-/// masks that are all ones or all zeros.
+/// How much of a vector register is meant.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Width {
-    /// One element.
+    /// The first lane.
     Scalar,
     /// 128 bits.
     Xmm,
@@ -22,24 +21,74 @@ pub enum Width {
 }
 
 impl Width {
-    /// The number of lanes.
-    pub fn lanes(self) -> u16 {
-        match self {
-            Width::Scalar => 1,
-            Width::Xmm => 4,
-            Width::Ymm => 8,
-            Width::Zmm => 16,
+    /// The width of so many bits.
+    pub fn of_bits(bits: u32) -> Option<Width> {
+        match bits {
+            128 => Some(Width::Xmm),
+            256 => Some(Width::Ymm),
+            512 => Some(Width::Zmm),
+            _ => None,
         }
     }
 
-    /// The width of a value of so many lanes.
-    pub fn of(lanes: u16) -> Option<Width> {
-        match lanes {
-            1 => Some(Width::Scalar),
-            4 => Some(Width::Xmm),
-            8 => Some(Width::Ymm),
-            16 => Some(Width::Zmm),
-            _ => None,
+    /// Half of it, but no less than 128 bits.
+    pub fn half(self) -> Width {
+        match self {
+            Width::Zmm => Width::Ymm,
+            _ => Width::Xmm,
+        }
+    }
+}
+
+/// What the lanes of a register hold; masks, which are all ones or all zeros, are integers.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[allow(missing_docs)]
+pub enum Lane {
+    F32,
+    I32,
+    F64,
+    I64,
+}
+
+impl Lane {
+    /// Bits of a lane.
+    pub fn bits(self) -> u32 {
+        match self {
+            Lane::F32 | Lane::I32 => 32,
+            Lane::F64 | Lane::I64 => 64,
+        }
+    }
+}
+
+/// What an element is in memory, and with it how it becomes a lane and back: of 32 bits, but for the last.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Element {
+    /// A byte that is extended by its sign.
+    I8,
+    /// A byte that is extended by zeros.
+    U8,
+    /// Two bytes that are extended by their sign.
+    I16,
+    /// Two bytes that are extended by zeros.
+    U16,
+    /// A float of 16 bits, which becomes one of 32.
+    F16,
+    /// The upper half of a float.
+    BF16,
+    /// 32 bits as they are.
+    B32,
+    /// 64 bits as they are.
+    B64,
+}
+
+impl Element {
+    /// Its size in memory.
+    pub fn bytes(self) -> i64 {
+        match self {
+            Element::I8 | Element::U8 => 1,
+            Element::I16 | Element::U16 | Element::F16 | Element::BF16 => 2,
+            Element::B32 => 4,
+            Element::B64 => 8,
         }
     }
 }
@@ -56,13 +105,41 @@ pub enum VecOp {
     Max,
     /// The lesser one; the second one if either is NaN or both are zero.
     Min,
+    MaxUnsigned,
+    MinUnsigned,
     And,
     Or,
     Xor,
-    AddInt,
-    SubInt,
-    /// A mask, by the instruction's predicate.
+    /// By the second one's integers, each for its lane; 0 by the width or more.
+    ShiftLeft,
+    /// The same, keeping the sign: all sign bits by the width or more.
+    ShiftRight,
+    /// The same, with zeros.
+    ShiftRightZeros,
+    /// The product of the lower halves of each 64 bits.
+    MulHalves,
+    /// A mask of floats, by the instruction's predicate. Lanes of 64 bits give lanes of 32 where there
+    /// are mask registers.
     Compare(u8),
+    /// The same of signed integers; only with mask registers.
+    CompareInt(u8),
+    /// The same of unsigned integers; only with mask registers.
+    CompareUnsigned(u8),
+    /// A mask of integers; only without mask registers.
+    Equal,
+    /// The same, the first being the greater one.
+    Greater,
+    /// Of each 128 bits the even lanes of 32 bits: two of the first, two of the second.
+    Evens,
+    /// Of each 128 bits the lanes of 32 bits as 16 bits, those of the first below those of the second.
+    /// They saturate.
+    Pack32,
+    /// The same, to unsigned integers.
+    Pack32Unsigned,
+    /// The same of 16 bits.
+    Pack16,
+    /// The same of 16 bits, to unsigned integers.
+    Pack16Unsigned,
 }
 
 /// An operation on one vector, with a constant.
@@ -76,10 +153,53 @@ pub enum UnaryOp {
     ShiftLeft(u8),
     /// Down, keeping the sign.
     ShiftRight(u8),
+    /// Down, with zeros.
+    ShiftRightZeros(u8),
     /// The upper half of 256 or 512 bits.
     High,
     /// The lanes of 128 bits in the order that the instruction's constant says.
     Permute(u8),
+    /// The 64-bit lanes of 256 bits in that order.
+    Order(u8),
+}
+
+/// From one kind of lanes to another. The width that goes with it is the wider one's.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Conversion {
+    /// The nearest float of an integer.
+    FromInt(Lane),
+    /// The same of an unsigned one; only with AVX-512.
+    FromUnsigned(Lane),
+    /// A float without its fraction; the least integer where none fits.
+    ToInt(Lane),
+    /// To an unsigned integer, the greatest one where none fits; only with AVX-512.
+    ToUnsigned(Lane),
+    /// 32 bits of an integer to 64.
+    Extend,
+    /// With zeros.
+    ExtendZeros,
+    /// The lower half of an integer of 64 bits; only with AVX-512.
+    Truncate,
+    /// To a float of 64 bits.
+    Promote,
+    /// To a float of 32 bits.
+    Demote,
+    /// 32-bit integers to floats of 64 bits.
+    IntToDouble,
+    /// Floats of 64 bits to 32-bit integers, the least one where none fits.
+    DoubleToInt,
+    /// To floats of 16 bits, in half of the register.
+    ToHalf,
+    /// From floats of 16 bits.
+    FromHalf,
+    /// From 8 bits, by the sign.
+    Extend8,
+    /// From 8 bits, with zeros.
+    Extend8Zeros,
+    /// From 16 bits, by the sign.
+    Extend16,
+    /// From 16 bits, with zeros.
+    Extend16Zeros,
 }
 
 /// A memory operand: `base + index * scale + offset`.
@@ -173,8 +293,15 @@ pub enum Inst {
         a: VReg,
         b: VReg,
     },
+    /// `base ^ other`, bit by bit.
+    Xor {
+        to: VReg,
+        a: VReg,
+        b: VReg,
+    },
     Load {
         to: VReg,
+        element: Element,
         width: Width,
         at: Address,
     },
@@ -184,20 +311,31 @@ pub enum Inst {
         width: Width,
         at: Address,
     },
-    /// Lane `l` from `base` plus element `l` of `places` (32-bit integers that count elements).
+    /// Lane `l` from `base` plus element `l` of `places`, which count elements of `bits`, as many as the
+    /// width has lanes of the wider of both.
     Gather {
         to: VReg,
         /// Overwritten.
         mask: VReg,
         width: Width,
+        bits: u32,
         base: VReg,
         places: VReg,
+        place_bits: u32,
     },
-    /// `lane * step`, in 32-bit integers.
-    Ramp {
+    /// These words.
+    Table {
         to: VReg,
         width: Width,
-        step: i32,
+        words: Vec<u32>,
+    },
+    /// A vector with an element of 8 or 16 bits of memory in one of its places.
+    Insert {
+        to: VReg,
+        v: VReg,
+        bytes: i64,
+        place: u8,
+        at: Address,
     },
     /// The address itself.
     Place {
@@ -207,11 +345,13 @@ pub enum Inst {
     /// One element of memory in all lanes.
     Broadcast {
         to: VReg,
+        element: Element,
         width: Width,
         at: Address,
     },
     Store {
         v: VReg,
+        element: Element,
         width: Width,
         at: Address,
         /// Past the caches, to a multiple of the width.
@@ -228,6 +368,17 @@ pub enum Inst {
         to: VReg,
         v: VReg,
     },
+    /// A general register in the first 64 bits.
+    FromGeneral {
+        to: VReg,
+        v: VReg,
+    },
+    /// The first 64 bits, or the second.
+    ToGeneral {
+        to: VReg,
+        v: VReg,
+        second: bool,
+    },
     /// The same value under another name: what becomes of it does not bear on where the first lies.
     Copy {
         to: VReg,
@@ -237,18 +388,21 @@ pub enum Inst {
     /// The first lane in all lanes.
     Splat {
         to: VReg,
+        bits: u32,
         width: Width,
         v: VReg,
     },
     /// These bits in all lanes.
     Constant {
         to: VReg,
+        lane_bits: u32,
         width: Width,
-        bits: u32,
+        bits: u64,
     },
     Vec {
         to: VReg,
         op: VecOp,
+        lane: Lane,
         width: Width,
         a: VReg,
         b: VReg,
@@ -256,8 +410,22 @@ pub enum Inst {
     Unary {
         to: VReg,
         op: UnaryOp,
+        lane: Lane,
         width: Width,
         v: VReg,
+    },
+    Convert {
+        to: VReg,
+        op: Conversion,
+        width: Width,
+        v: VReg,
+    },
+    /// Two halves of a register.
+    Join {
+        to: VReg,
+        width: Width,
+        low: VReg,
+        high: VReg,
     },
     /// `yes` where the mask is set, else `no`.
     Select {
@@ -270,6 +438,7 @@ pub enum Inst {
     /// `a * b + sum`, which takes the sum's register.
     MulAdd {
         to: VReg,
+        lane: Lane,
         width: Width,
         a: VReg,
         b: VReg,
@@ -314,7 +483,7 @@ impl Inst {
             Inst::Enter { to } => {
                 out.extend(to.iter().zip(PARAMETERS).map(|(r, p)| Operand::reg_fixed_def(*r, general(p))));
             }
-            Inst::Imm { to, .. } | Inst::Constant { to, .. } | Inst::Ramp { to, .. } => out.push(made(*to)),
+            Inst::Imm { to, .. } | Inst::Constant { to, .. } | Inst::Table { to, .. } => out.push(made(*to)),
             // The instruction wants three different registers.
             Inst::Gather { to, mask, base, places, .. } => {
                 let apart =
@@ -334,6 +503,11 @@ impl Inst {
                 at.operands(&mut out);
                 out.push(used(*v));
             }
+            Inst::Insert { to, v, at, .. } => {
+                at.operands(&mut out);
+                out.extend([used(*v), made(*to)]);
+            }
+            Inst::Join { to, low, high, .. } => out.extend([used(*low), used(*high), made(*to)]),
             Inst::Add { to, a, b } | Inst::Vec { to, a, b, .. } => {
                 out.extend([used(*a), used(*b), made(*to)]);
             }
@@ -341,11 +515,17 @@ impl Inst {
             Inst::Copy { to, v, .. }
             | Inst::Splat { to, v, .. }
             | Inst::FromInt { to, v }
+            | Inst::FromGeneral { to, v }
+            | Inst::ToGeneral { to, v, .. }
+            | Inst::Convert { to, v, .. }
             | Inst::Unary { to, v, .. } => out.extend([used(*v), made(*to)]),
             Inst::ShiftLeft { to, a, .. } | Inst::ShiftRight { to, a, .. } => {
                 out.extend([used(*a), Operand::reg_reuse_def(*to, 0)]);
             }
-            Inst::Mul { to, a, b } | Inst::Least { to, a, b } | Inst::Greatest { to, a, b } => {
+            Inst::Xor { to, a, b }
+            | Inst::Mul { to, a, b }
+            | Inst::Least { to, a, b }
+            | Inst::Greatest { to, a, b } => {
                 out.extend([used(*a), used(*b), Operand::reg_reuse_def(*to, 0)]);
             }
             Inst::Divide { to, a, b } => out.extend([
@@ -380,6 +560,11 @@ impl Inst {
         match self {
             Inst::Load { to, .. }
             | Inst::Constant { to, .. }
+            | Inst::FromGeneral { to, .. }
+            | Inst::Convert { to, .. }
+            | Inst::Join { to, .. }
+            | Inst::Insert { to, .. }
+            | Inst::Table { to, .. }
             | Inst::Vec { to, .. }
             | Inst::Unary { to, .. }
             | Inst::Select { to, .. }

@@ -2,6 +2,7 @@
 //! here, with 32-bit distances.
 
 mod codes;
+mod tables;
 mod vector;
 
 use super::Level;
@@ -205,14 +206,14 @@ impl Bytes {
         let code = |of: &codes::Codes, general: Op| if float { of.of(width, evex) } else { general };
         self.put(match (name(from), name(to)) {
             (Some(from), Some(to)) => {
-                Instruction::with2(code(&codes::MOVE, Op::Mov_r64_rm64), register(to), register(from))
+                Instruction::with2(code(&tables::MOVE, Op::Mov_r64_rm64), register(to), register(from))
             }
             (Some(from), None) => {
-                let code = code(&codes::STORE, Op::Mov_rm64_r64);
+                let code = code(&tables::STORE, Op::Mov_rm64_r64);
                 Instruction::with2(code, self.slot(to).unwrap_or_default(), register(from))
             }
             (None, Some(to)) => {
-                let code = code(&codes::LOAD, Op::Mov_r64_rm64);
+                let code = code(&tables::LOAD, Op::Mov_r64_rm64);
                 Instruction::with2(code, register(to), self.slot(from).unwrap_or_default())
             }
             (None, None) => return Err("a move between two places of the stack".to_owned()),
@@ -251,6 +252,7 @@ impl Bytes {
             | Inst::ShiftLeft { .. }
             | Inst::ShiftRight { .. }
             | Inst::Divide { .. }
+            | Inst::Xor { .. }
             | Inst::Least { .. }
             | Inst::Greatest { .. } => self.integer(inst, r),
             _ => self.vector(inst, r),
@@ -289,6 +291,10 @@ impl Bytes {
             Inst::Mul { .. } => {
                 let (_, b, to) = (r.general(), r.general(), r.general());
                 self.put(Instruction::with2(Op::Imul_r64_rm64, to, b))
+            }
+            Inst::Xor { .. } => {
+                let (_, b, to) = (r.general(), r.general(), r.general());
+                self.put(Instruction::with2(Op::Xor_r64_rm64, to, b))
             }
             Inst::ShiftLeft { by, .. } | Inst::ShiftRight { by, .. } => {
                 let left = matches!(inst, Inst::ShiftLeft { .. });

@@ -1,28 +1,39 @@
 //! A kernel becomes [`Code`]: its loops, its values as vector registers, and (in [`super::address`])
 //! its indices as general registers.
 //!
+//! - [`values`]: how a value lies in registers, and the primitive steps on all of its registers.
+//! - [`access`]: loads, stores, gathers.
+//! - [`arithmetic`]: operations on lanes, and what of them there is ([`has`]); [`convert`]: from one type
+//!   to another; [`across`]: from all lanes to one.
+//!
 //! What does not change in a loop stands in the block before it, which stays open until the loop is
 //! closed. Loads stay where the kernel has them. A kernel that holds anything that this emitter has
 //! no code for is declined with the reason.
 
+mod access;
+mod across;
+mod arithmetic;
+mod convert;
+mod values;
+
+pub use arithmetic::has;
+
 use super::Level;
 use super::address::Indices;
-use super::code::{Address, Code, Cond, Inst, Label, UnaryOp, VecOp, Width};
+use super::code::{Code, Cond, Inst, Label};
 use crate::target::native::kernel::{has_scratch, parallel_loop};
 use burin_ir::expr::{Expr, Range};
-use burin_ir::loops::{Access, Block, Buf, Kernel, Loop, Op, Stmt, Val, ValType, Yield};
+use burin_ir::loops::{Access, Block, Buf, Kernel, Loop, Op, Stmt, Val, Yield};
 use burin_ir::{DType, ScalarOp};
 use cranelift_entity::SecondaryMap;
 use regalloc2::VReg;
+use values::{Parts, Value};
 
 /// Why a kernel is left to another emitter.
 pub type Declined = String;
 
 /// Makes the code of a kernel.
 pub fn lower(kernel: &Kernel, level: Level) -> Result<Code, Declined> {
-    if let Some(b) = kernel.buffers.values().find(|b| b.dtype != DType::F32) {
-        return Err(format!("a buffer of {}", b.dtype));
-    }
     let mut code = Code::new(level);
     let entry = code.block();
     let mut lower = Lower {
@@ -30,6 +41,7 @@ pub fn lower(kernel: &Kernel, level: Level) -> Result<Code, Declined> {
         indices: Indices::new(code, entry),
         values: SecondaryMap::new(),
         compares: SecondaryMap::new(),
+        exact: SecondaryMap::new(),
         ranges: SecondaryMap::new(),
         streaming: None,
         constants: SecondaryMap::new(),
@@ -40,32 +52,20 @@ pub fn lower(kernel: &Kernel, level: Level) -> Result<Code, Declined> {
     Ok(code)
 }
 
-/// The predicate of a comparison: either is NaN.
-const UNORDERED: u8 = 3;
-
-/// Whether there is code for an operation on `f32`: those of [`Lower::scalar`], and functions that
-/// are expanded into them.
-pub fn has(op: ScalarOp) -> bool {
-    use ScalarOp::*;
-    let function = matches!(op, Exp | Tanh | Erf | Log | Sinh | Cosh);
-    let comparison = matches!(op, Eq | Ne | Lt | Le | Ge | Gt | And | Or | Not | Select);
-    let rounding = matches!(op, Round | Floor | Ceil | Trunc);
-    let arithmetic = matches!(op, Add | Sub | Mul | Div | Sqrt | MulAdd | Fma | Max | Min | Neg | Abs);
-    function || comparison || rounding || arithmetic
-}
-
 struct Lower<'a> {
     kernel: &'a Kernel,
     indices: Indices,
-    values: SecondaryMap<Val, Option<VReg>>,
+    values: SecondaryMap<Val, Option<Value>>,
     /// Comparisons of floats: which one, of what.
     compares: SecondaryMap<Val, Option<(ScalarOp, [Val; 2])>>,
+    /// What has been rounded to 16 bits, as it was before: a store rounds as well.
+    exact: SecondaryMap<Val, Option<Parts>>,
     /// What is known of values that are indices.
     ranges: SecondaryMap<Val, Option<Range>>,
     /// The buffer that is written past the caches.
     streaming: Option<Buf>,
-    /// The bits of values that are the same constant in all lanes.
-    constants: SecondaryMap<Val, Option<u32>>,
+    /// The bits of values that are the same constant in all lanes, as lanes hold them.
+    constants: SecondaryMap<Val, Option<u64>>,
 }
 
 /// Bytes that are more than the caches hold of what will be read again.
@@ -146,7 +146,7 @@ impl Lower<'_> {
         match statement {
             Stmt::Let(val, op) => {
                 if let Op::Scalar(op @ (ScalarOp::Lt | ScalarOp::Gt), args) = op
-                    && self.kernel.values[args[0]].dtype == DType::F32
+                    && matches!(self.kernel.values[args[0]].dtype, DType::F32 | DType::F64)
                 {
                     self.compares[*val] = Some((*op, [args[0], args[1]]));
                 }
@@ -154,282 +154,71 @@ impl Lower<'_> {
                 self.values[*val] = Some(v);
             }
             Stmt::Bind(symbol, val) => {
-                let v = self.value(*val)?;
-                let range = self.ranges[*val].unwrap_or(Range::ALL);
+                let (v, range) = self.index_of(*val)?;
                 self.indices.bind(*symbol, v, range);
             }
             Stmt::For(l) => self.repeat(l)?,
             Stmt::If { cond, then, otherwise, yields } => self.branch(cond, then, otherwise, yields)?,
-            Stmt::Store { buffer, index, stride, value } => {
-                let width = self.width(self.kernel.values[*value])?;
-                if width != Width::Scalar && *stride != 1 {
-                    return Err("a store with a stride".to_owned());
-                }
-                let v = self.value(*value)?;
-                let at = self.indices.address(*buffer, index, 4)?;
-                let streaming = self.streaming == Some(*buffer) && width != Width::Scalar;
-                self.push(Inst::Store { v, width, at, streaming });
-            }
+            Stmt::Store { buffer, index, stride, value } => self.store(*buffer, index, stride, *value)?,
             Stmt::Prefetch { buffer, index } => {
-                let at = self.indices.address(*buffer, index, 4)?;
+                let bytes = self.kernel.buffers[*buffer].dtype.bytes() as i64;
+                let at = self.indices.address(*buffer, index, bytes)?;
                 self.push(Inst::Prefetch { at });
             }
         }
         Ok(())
     }
 
-    fn value(&self, val: Val) -> Result<VReg, Declined> {
-        self.values[val].ok_or_else(|| format!("{val} is used before it is defined"))
-    }
-
-    fn width(&self, ty: ValType) -> Result<Width, Declined> {
-        let width =
-            Width::of(ty.lanes).filter(|w| *w != Width::Zmm || self.indices.code.level == Level::Avx512);
-        match (ty.dtype, width) {
-            (DType::F32 | DType::I32 | DType::Bool, Some(width)) => Ok(width),
-            _ => Err(format!("a value of {} in {} lanes", ty.dtype, ty.lanes)),
+    /// An integer scalar as an index, and what is known of it.
+    fn index_of(&mut self, val: Val) -> Result<(VReg, Range), Declined> {
+        let ty = self.kernel.values[val];
+        if let Some(Value::General(v)) = self.values[val] {
+            return Ok((v, self.ranges[val].unwrap_or(Range::ALL)));
         }
+        let narrow_unsigned = ty.dtype.bits() < 64 && ty.dtype.is_unsigned_int();
+        let range = if narrow_unsigned { Range::NON_NEGATIVE } else { Range::ALL };
+        let to = self.indices.code.int();
+        if ty.dtype == DType::I64
+            && let Some((at, _)) = self.load_of(val)
+        {
+            self.push(Inst::Word { to, at });
+            return Ok((to, range));
+        }
+        let parts = self.value(val)?;
+        let wide = self.cast(ty.dtype, DType::I64, &parts, ty.lanes)?;
+        self.push(Inst::ToGeneral { to, v: wide[0], second: false });
+        Ok((to, range))
     }
 
-    fn operation(&mut self, val: Val, op: &Op) -> Result<VReg, Declined> {
+    fn operation(&mut self, val: Val, op: &Op) -> Result<Value, Declined> {
         let ty = self.kernel.values[val];
         if let Op::Index(e) = op {
             self.ranges[val] = Some(self.indices.range(e));
-            return self.indices.int(e);
+            return self.indices.int(e).map(Value::General);
         }
-        let width = self.width(ty)?;
-        let to = self.indices.code.vector();
-        let inst = match op {
+        let shape = self.shape(ty)?;
+        let parts = match op {
             Op::Const(bits) => {
-                let bits = if ty.dtype == DType::Bool && *bits != 0 { u32::MAX } else { *bits as u32 };
+                let bits = values::lane_bits(ty.dtype, *bits);
                 self.constants[val] = Some(bits);
-                Inst::Constant { to, width, bits }
+                self.constant(shape, bits)
             }
-            Op::Splat(v) => {
-                self.constants[val] = self.constants[*v];
-                self.width(self.kernel.values[*v])?;
-                match (self.constants[*v], self.load_of(*v)) {
-                    (Some(bits), _) => Inst::Constant { to, width, bits },
-                    (None, Some(at)) => Inst::Broadcast { to, width, at },
-                    (None, None) => Inst::Splat { to, width, v: self.value(*v)? },
-                }
-            }
-            Op::Load { buffer, index, stride } => {
-                let at = self.indices.address(*buffer, index, 4)?;
-                match stride.as_const() {
-                    _ if width == Width::Scalar => Inst::Load { to, width, at },
-                    Some(1) => Inst::Load { to, width, at },
-                    Some(0) => Inst::Broadcast { to, width, at },
-                    Some(2) if width != Width::Zmm => Inst::LoadPairs { to, width, at },
-                    Some(step) => return self.gather(to, width, at, step),
-                    None => return Err("a load with a stride that varies".to_owned()),
-                }
-            }
-            Op::Scalar(op, args) => return self.scalar(*op, args, width),
-            Op::Fold(op, v) => return self.fold(op.combine(), *v),
-            _ => return Err("an operation across lanes".to_owned()),
+            Op::Splat(v) => self.splat(val, *v, shape)?,
+            Op::Load { buffer, index, stride } => self.load(*buffer, index, stride, ty)?,
+            Op::Gather(buffer, places) => self.gather(*buffer, *places, ty)?,
+            Op::Ramp(base, step) => self.ramp(base, step, shape)?,
+            Op::Scalar(op, args) => self.scalar(val, *op, args)?,
+            Op::Fold(op, v) => self.fold(op.combine(), *v)?,
+            Op::Lane(v, lane) => self.lane(*v, *lane)?,
+            Op::Index(_) => return Err("an index that is no scalar".to_owned()),
         };
-        self.push(inst);
-        Ok(to)
-    }
-
-    /// Elements that lie `step` apart.
-    fn gather(&mut self, to: VReg, width: Width, at: Address, step: i64) -> Result<VReg, Declined> {
-        // Places count bytes in 32 bits.
-        let step = i32::try_from(step).ok().filter(|s| s.checked_mul(64).is_some());
-        let step = step.ok_or("a load with a stride of 2^25 or more")?;
-        let code = &mut self.indices.code;
-        let (base, places, mask) = (code.int(), code.vector(), code.vector());
-        self.push(Inst::Place { to: base, at });
-        self.push(Inst::Ramp { to: places, width, step });
-        self.push(Inst::Gather { to, mask, width, base, places });
-        Ok(to)
-    }
-
-    /// Where a value has just been loaded from, in the block that is being written.
-    fn load_of(&mut self, v: Val) -> Option<Address> {
-        let found = self.value(v).ok()?;
-        let written = &self.indices.code.blocks[self.indices.here].insts;
-        let loads = written.iter().rev().take_while(|i| !matches!(i, Inst::Store { .. }));
-        loads.into_iter().find_map(|i| match i {
-            Inst::Load { to, at, .. } if *to == found => Some(*at),
-            _ => None,
-        })
-    }
-
-    fn scalar(&mut self, op: ScalarOp, args: &[Val], width: Width) -> Result<VReg, Declined> {
-        let v = args.iter().map(|a| self.value(*a)).collect::<Result<Vec<_>, _>>()?;
-        match self.kernel.values[args[0]].dtype {
-            DType::F32 => self.float(op, args, &v, width),
-            DType::I32 => self.integer(op, args, &v, width),
-            DType::Bool => self.mask(op, args, &v, width),
-            DType::I64 if op == ScalarOp::Cast(DType::F32) => {
-                let to = self.indices.code.vector();
-                self.push(Inst::FromInt { to, v: v[0] });
-                Ok(to)
-            }
-            other => Err(format!("{op} of {other}")),
-        }
-    }
-
-    fn float(&mut self, op: ScalarOp, args: &[Val], v: &[VReg], width: Width) -> Result<VReg, Declined> {
-        // Predicates of comparisons that signal nothing and hold for no NaN, but for "not equal".
-        let two = match op {
-            ScalarOp::Add => VecOp::Add,
-            ScalarOp::Sub => VecOp::Sub,
-            ScalarOp::Mul => VecOp::Mul,
-            ScalarOp::Div => VecOp::Div,
-            ScalarOp::Eq => VecOp::Compare(0x00),
-            ScalarOp::Ne => VecOp::Compare(0x04),
-            ScalarOp::Lt => VecOp::Compare(0x11),
-            ScalarOp::Le => VecOp::Compare(0x12),
-            ScalarOp::Ge => VecOp::Compare(0x1d),
-            ScalarOp::Gt => VecOp::Compare(0x1e),
-            ScalarOp::Max | ScalarOp::Min => {
-                let constant = |i: usize| self.constants[args[i]].map(f32::from_bits);
-                return Ok(self.extreme(op, v, [constant(0), constant(1)], width));
-            }
-            ScalarOp::MulAdd | ScalarOp::Fma => {
-                let to = self.indices.code.vector();
-                self.push(Inst::MulAdd { to, width, a: v[0], b: v[1], sum: v[2] });
-                return Ok(to);
-            }
-            ScalarOp::Neg => return Ok(self.with_constant(VecOp::Xor, width, v[0], 1 << 31)),
-            ScalarOp::Abs => return Ok(self.with_constant(VecOp::And, width, v[0], !(1 << 31))),
-            ScalarOp::Sqrt => return Ok(self.unary(UnaryOp::Sqrt, width, v[0])),
-            // Modes that raise no "inexact".
-            ScalarOp::Round => return Ok(self.unary(UnaryOp::Round(8), width, v[0])),
-            ScalarOp::Floor => return Ok(self.unary(UnaryOp::Round(9), width, v[0])),
-            ScalarOp::Ceil => return Ok(self.unary(UnaryOp::Round(10), width, v[0])),
-            ScalarOp::Trunc => return Ok(self.unary(UnaryOp::Round(11), width, v[0])),
-            ScalarOp::Bitcast(DType::I32) => return Ok(v[0]),
-            other => return Err(format!("{other} of f32")),
-        };
-        Ok(self.vec(two, width, v[0], v[1]))
-    }
-
-    fn integer(&mut self, op: ScalarOp, args: &[Val], v: &[VReg], width: Width) -> Result<VReg, Declined> {
-        let two = match op {
-            ScalarOp::Add => VecOp::AddInt,
-            ScalarOp::Sub => VecOp::SubInt,
-            ScalarOp::And => VecOp::And,
-            ScalarOp::Or => VecOp::Or,
-            ScalarOp::Xor => VecOp::Xor,
-            ScalarOp::Bitcast(DType::F32) => return Ok(v[0]),
-            ScalarOp::Shl | ScalarOp::Shr => {
-                let by = self.constants[args[1]].filter(|by| *by < 32).ok_or("a shift by what varies")? as u8;
-                let left = op == ScalarOp::Shl;
-                let op = if left { UnaryOp::ShiftLeft(by) } else { UnaryOp::ShiftRight(by) };
-                return Ok(self.unary(op, width, v[0]));
-            }
-            other => return Err(format!("{other} of i32")),
-        };
-        Ok(self.vec(two, width, v[0], v[1]))
-    }
-
-    fn mask(&mut self, op: ScalarOp, args: &[Val], v: &[VReg], width: Width) -> Result<VReg, Declined> {
-        let two = match op {
-            ScalarOp::And => VecOp::And,
-            ScalarOp::Or => VecOp::Or,
-            ScalarOp::Xor => VecOp::Xor,
-            ScalarOp::Not => return Ok(self.with_constant(VecOp::Xor, width, v[0], u32::MAX)),
-            ScalarOp::Select => {
-                // As the instructions have it: the second one unless the comparison holds.
-                let extreme = match self.compares[args[0]] {
-                    Some((ScalarOp::Lt, of)) if of == args[1..] => Some(VecOp::Min),
-                    Some((ScalarOp::Gt, of)) if of == args[1..] => Some(VecOp::Max),
-                    _ => None,
-                };
-                if let Some(op) = extreme {
-                    return Ok(self.vec(op, width, v[1], v[2]));
-                }
-                let to = self.indices.code.vector();
-                self.push(Inst::Select { to, width, mask: v[0], yes: v[1], no: v[2] });
-                return Ok(to);
-            }
-            other => return Err(format!("{other} of bool")),
-        };
-        Ok(self.vec(two, width, v[0], v[1]))
-    }
-
-    /// All lanes combined: halves with each other, until one is left.
-    fn fold(&mut self, op: ScalarOp, v: Val) -> Result<VReg, Declined> {
-        let ty = self.kernel.values[v];
-        if ty.dtype != DType::F32 {
-            return Err(format!("{op} across lanes of {}", ty.dtype));
-        }
-        const HALVES: u8 = 0b01_00_11_10;
-        const NEIGHBOURS: u8 = 0b10_11_00_01;
-        let mut all = self.value(v)?;
-        let width = self.width(ty)?;
-        for (whole, half) in [(Width::Zmm, Width::Ymm), (Width::Ymm, Width::Xmm)] {
-            if width == whole || width == Width::Zmm {
-                let high = self.unary(UnaryOp::High, whole, all);
-                all = self.combine(op, half, all, high)?;
-            }
-        }
-        for order in [HALVES, NEIGHBOURS] {
-            let other = self.unary(UnaryOp::Permute(order), Width::Xmm, all);
-            all = self.combine(op, Width::Xmm, all, other)?;
-        }
-        Ok(all)
-    }
-
-    fn combine(&mut self, op: ScalarOp, width: Width, a: VReg, b: VReg) -> Result<VReg, Declined> {
-        match op {
-            ScalarOp::Add => Ok(self.vec(VecOp::Add, width, a, b)),
-            ScalarOp::Mul => Ok(self.vec(VecOp::Mul, width, a, b)),
-            ScalarOp::Max | ScalarOp::Min => Ok(self.extreme(op, &[a, b], [None; 2], width)),
-            other => Err(format!("{other} across lanes")),
-        }
-    }
-
-    fn unary(&mut self, op: UnaryOp, width: Width, v: VReg) -> VReg {
-        let to = self.indices.code.vector();
-        self.push(Inst::Unary { to, op, width, v });
-        to
-    }
-
-    fn with_constant(&mut self, op: VecOp, width: Width, v: VReg, bits: u32) -> VReg {
-        let b = self.indices.code.vector();
-        self.push(Inst::Constant { to: b, width, bits });
-        self.vec(op, width, v, b)
-    }
-
-    /// The greater or lesser of two: NaN if one is, and -0 is less than 0. The instruction answers
-    /// its second operand where it cannot tell.
-    fn extreme(&mut self, op: ScalarOp, v: &[VReg], constants: [Option<f32>; 2], width: Width) -> VReg {
-        let greatest = op == ScalarOp::Max;
-        let (raw, merge) = if greatest { (VecOp::Max, VecOp::And) } else { (VecOp::Min, VecOp::Or) };
-        let constant = |i: usize| constants[i].filter(|c| !c.is_nan());
-        let fixed = (0..2).find_map(|i| constant(i).map(|c| (c, v[i], v[1 - i])));
-        match fixed {
-            // Only two zeros are equal and differ.
-            Some((c, number, other)) if c != 0.0 => self.vec(raw, width, number, other),
-            Some((c, zero, other)) if greatest && c.is_sign_positive() => {
-                let v = self.vec(raw, width, zero, other);
-                self.vec(VecOp::Add, width, v, zero)
-            }
-            _ => {
-                let one = self.vec(raw, width, v[0], v[1]);
-                let two = self.vec(raw, width, v[1], v[0]);
-                let merged = self.vec(merge, width, one, two);
-                let nan = self.vec(VecOp::Compare(UNORDERED), width, v[0], v[1]);
-                self.vec(VecOp::Or, width, merged, nan)
-            }
-        }
-    }
-
-    fn vec(&mut self, op: VecOp, width: Width, a: VReg, b: VReg) -> VReg {
-        let to = self.indices.code.vector();
-        self.push(Inst::Vec { to, op, width, a, b });
-        to
+        Ok(Value::Parts(parts))
     }
 
     fn repeat(&mut self, l: &Loop) -> Result<(), Declined> {
         if l.extent.as_const().is_some_and(|n| n <= 0) {
             for c in &l.carries {
-                self.values[c.result] = Some(self.value(c.init)?);
+                self.values[c.result] = Some(Value::Parts(self.value(c.init)?));
             }
             return Ok(());
         }
@@ -454,17 +243,16 @@ impl Lower<'_> {
         sure: bool,
     ) -> Result<(), Declined> {
         let range = self.indices.range_below(&l.extent);
-        let inits = l.carries.iter().map(|c| self.value(c.init)).collect::<Result<Vec<_>, _>>()?;
+        let inits = self.registers(l.carries.iter().map(|c| c.init))?;
         let before = self.indices.open_loop();
         let entry = self.indices.code.block();
         let body = if sure { entry } else { self.indices.code.block() };
         let var = self.indices.code.int();
         let mut params = vec![var];
         for c in &l.carries {
-            self.width(self.kernel.values[c.param])?;
-            let v = self.indices.code.vector();
-            params.push(v);
-            self.values[c.param] = Some(v);
+            let parts = self.fresh(self.shape(self.kernel.values[c.param])?);
+            params.extend(parts.iter().copied());
+            self.values[c.param] = Some(Value::Parts(parts));
         }
         self.indices.code.blocks[entry].params = params.clone();
         self.indices.here = body;
@@ -472,8 +260,8 @@ impl Lower<'_> {
         self.block(&l.body)?;
         let next = self.indices.code.int();
         self.push(Inst::AddImm { to: next, a: var, by: 1 });
-        let nexts = l.carries.iter().map(|c| self.value(c.next));
-        let nexts = std::iter::once(Ok(next)).chain(nexts).collect::<Result<Vec<_>, _>>()?;
+        let carried = self.registers(l.carries.iter().map(|c| c.next))?;
+        let nexts: Vec<VReg> = std::iter::once(next).chain(carried).collect();
         let (last, results) = if sure { (self.indices.here, nexts.clone()) } else { (entry, params) };
         let again = if sure { self.indices.code.block() } else { self.indices.here };
         self.indices.code.blocks[again].insts.push(Inst::Jump { to: entry, args: nexts });
@@ -485,13 +273,27 @@ impl Lower<'_> {
         self.indices.close_loop(before, Inst::Jump { to: entry, args });
         self.indices.here = exit;
         // Under names of their own, so that what follows the loop has no bearing on its registers.
-        for (c, v) in l.carries.iter().zip(&results[1..]) {
-            let width = self.width(self.kernel.values[c.param])?;
-            let to = self.indices.code.vector();
-            self.push(Inst::Copy { to, width, v: *v });
-            self.values[c.result] = Some(to);
+        let mut results = results[1..].iter();
+        for c in &l.carries {
+            let shape = self.shape(self.kernel.values[c.param])?;
+            let mut copies = Parts::new();
+            for v in results.by_ref().take(shape.parts) {
+                let to = self.indices.code.vector();
+                self.push(Inst::Copy { to, width: shape.width, v: *v });
+                copies.push(to);
+            }
+            self.values[c.result] = Some(Value::Parts(copies));
         }
         Ok(())
+    }
+
+    /// The registers of values, one behind the other.
+    fn registers(&mut self, vals: impl Iterator<Item = Val>) -> Result<Vec<VReg>, Declined> {
+        let mut out = Vec::new();
+        for val in vals {
+            out.extend(self.value(val)?);
+        }
+        Ok(out)
     }
 
     fn branch(
@@ -506,7 +308,8 @@ impl Lower<'_> {
             let holds = open.is_empty();
             self.block(if holds { then } else { otherwise })?;
             for y in yields {
-                self.values[y.result] = Some(self.value(if holds { y.then } else { y.otherwise })?);
+                let v = self.value(if holds { y.then } else { y.otherwise })?;
+                self.values[y.result] = Some(Value::Parts(v));
             }
             return Ok(());
         }
@@ -532,10 +335,9 @@ impl Lower<'_> {
             self.indices.code.blocks[end].insts.push(Inst::Jump { to: exit, args });
         }
         for y in yields {
-            self.width(self.kernel.values[y.result])?;
-            let v = self.indices.code.vector();
-            self.indices.code.blocks[exit].params.push(v);
-            self.values[y.result] = Some(v);
+            let parts = self.fresh(self.shape(self.kernel.values[y.result])?);
+            self.indices.code.blocks[exit].params.extend(parts.iter().copied());
+            self.values[y.result] = Some(Value::Parts(parts));
         }
         self.indices.here = exit;
         Ok(())
@@ -545,8 +347,8 @@ impl Lower<'_> {
     fn side(&mut self, block: &Block, yields: &[Yield], then: bool) -> Result<(Label, Vec<VReg>), Declined> {
         let mark = self.indices.enter();
         self.block(block)?;
+        let args = self.registers(yields.iter().map(|y| if then { y.then } else { y.otherwise }))?;
         self.indices.leave(mark);
-        let args = yields.iter().map(|y| self.value(if then { y.then } else { y.otherwise }));
-        Ok((self.indices.here, args.collect::<Result<Vec<_>, _>>()?))
+        Ok((self.indices.here, args))
     }
 }

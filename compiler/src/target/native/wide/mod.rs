@@ -4,7 +4,7 @@
 //! - [`allocate`]: `regalloc2` chooses their registers.
 //! - [`encode`]: the bytes.
 //!
-//! It takes kernels of `f32` alone, of the operations that [`lower::has`] names; what it declines,
+//! It takes kernels of all element types, of the operations that [`lower::has`] names; what it declines,
 //! Cranelift compiles. What it has taken it must finish: a fault after that is an internal error.
 
 pub mod address;
@@ -26,7 +26,7 @@ use code::Code;
 /// The instructions that the emitter may use.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub enum Level {
-    /// 256 bits, 16 registers: AVX2 and FMA.
+    /// 256 bits, 16 registers: AVX2, FMA and F16C.
     Avx2,
     /// 512 bits, 32 registers: AVX-512 as x86-64-v4 has it (F, BW, DQ, VL).
     Avx512,
@@ -36,7 +36,7 @@ impl Level {
     /// The greatest level that a target has all instructions of.
     pub fn of(target: &TargetSpec) -> Option<Level> {
         let has = |needed: u64| target.arch == arch::X86_64 && target.features & needed == needed;
-        let avx2 = cpu::AVX2 | cpu::FMA;
+        let avx2 = cpu::AVX2 | cpu::FMA | cpu::F16C;
         let avx512 = avx2 | cpu::AVX512F | cpu::AVX512BW | cpu::AVX512DQ | cpu::AVX512VL;
         if has(avx512) {
             return Some(Level::Avx512);

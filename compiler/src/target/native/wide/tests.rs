@@ -5,9 +5,11 @@ use super::allocate::Flat;
 use super::code::Inst;
 use super::*;
 use crate::graph::fuel::Fuel;
-use crate::pipeline;
+use crate::pipeline::{self, KERNEL_PASSES};
+use crate::target::native::tests::operations::operation_kernel;
 use burin_ir::graph;
 use burin_ir::loops::Kernel;
+use burin_ir::{DType, ScalarOp};
 use regalloc2::{Block, Edit, InstOrEdit};
 
 /// The kernels of a graph, as they are scheduled for AVX2.
@@ -49,6 +51,9 @@ fn products_keep_their_sums_in_registers() {
         "graph @g(%a: f32[m, 96], %b: f32[96, 80]) {\n  %y = MatMul(%a, %b)\n  return %y\n}",
         "graph @g(%x: f32[1, 32, 14, 14], %w: f32[64, 32, 1, 1]) {\n  %y = Conv(%x, %w)\n  return %y\n}",
         "graph @g(%x: f32[1, 8, 20, 20], %w: f32[16, 8, 3, 3]) {\n  %y = Conv(%x, %w)\n  return %y\n}",
+        "graph @g(%a: f16[64, 96], %b: f16[96, 80]) {\n  %y = MatMul(%a, %b)\n  return %y\n}",
+        "graph @g(%a: f64[64, 96], %b: f64[96, 80]) {\n  %y = MatMul(%a, %b)\n  return %y\n}",
+        "graph @g(%x: f16[1, 8, 20, 20], %w: f16[16, 8, 3, 3]) {\n  %y = Conv(%x, %w)\n  return %y\n}",
     ] {
         let products =
             kernels(text).iter().map(moves_beside_products).fold((0, 0), |a, b| (a.0 + b.0, a.1 + b.1));
@@ -57,8 +62,33 @@ fn products_keep_their_sums_in_registers() {
     }
 }
 
+/// Every operation that schedules are told of, on every type.
+#[test]
+fn what_there_is_is_taken() {
+    let casts = DType::ALL.into_iter().flat_map(|t| [ScalarOp::Cast(t), ScalarOp::Bitcast(t)]);
+    let operations: Vec<ScalarOp> = ScalarOp::ALL.iter().copied().chain(casts).collect();
+    for level in [Level::Avx2, Level::Avx512] {
+        for (ty, op) in DType::ALL.into_iter().flat_map(|t| operations.iter().map(move |o| (t, *o))) {
+            let mut args = vec![ty; op.arity()];
+            if op == ScalarOp::Select {
+                args[0] = DType::Bool;
+            }
+            if !lower::has(op, ty) || op.result_type(&args).is_err() {
+                continue;
+            }
+            for lanes in [1, 2, 4, 8, 16].into_iter().filter(|l| *l <= level.vector_bits() as u16 / 32) {
+                let mut kernel = operation_kernel(op, &args, lanes, lanes.into());
+                KERNEL_PASSES.iter().for_each(|pass| (pass.run)(&mut kernel));
+                let code = lower::lower(&kernel, level);
+                let code = code.unwrap_or_else(|e| panic!("{op} of {ty}x{lanes} for {level:?}: {e}"));
+                assemble("f", &code).unwrap_or_else(|e| panic!("{op} of {ty}x{lanes} for {level:?}: {e}"));
+            }
+        }
+    }
+}
+
 #[test]
 fn what_is_declined_is_named() {
-    let kernels = kernels("graph @g(%a: f64[64]) {\n  %y = Neg(%a)\n  return %y\n}");
-    assert_eq!(lower::lower(&kernels[0], Level::Avx2).expect_err("is declined"), "a buffer of f64");
+    let kernels = kernels("graph @g(%a: i64[64], %b: i64[64]) {\n  %y = Div(%a, %b)\n  return %y\n}");
+    assert_eq!(lower::lower(&kernels[0], Level::Avx2).expect_err("is declined"), "div of i64");
 }

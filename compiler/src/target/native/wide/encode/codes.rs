@@ -1,13 +1,14 @@
-//! Which code of the assembler an operation has at each width and encoding.
+//! Which codes of the assembler an operation has.
 
-use crate::target::native::wide::code::{UnaryOp, VecOp, Width};
-use iced_x86::Code::{self as Op, *};
+use super::tables::*;
+use crate::target::native::wide::code::{Conversion, Element, Lane, UnaryOp, VecOp, Width};
+use iced_x86::Code as Op;
 
 /// The codes of one operation: VEX for a scalar, 128 and 256 bits; EVEX for these and 512. Registers
 /// above 15 and 512 bits need EVEX.
 pub(super) struct Codes {
-    vex: [Op; 3],
-    evex: [Op; 4],
+    pub(super) vex: [Op; 3],
+    pub(super) evex: [Op; 4],
 }
 
 impl Codes {
@@ -27,102 +28,122 @@ macro_rules! codes {
         pub(super) const $name: Codes = Codes { vex: [$($vex),*], evex: [$($evex),*] };
     };
 }
-
-codes!(LOAD: [VEX_Vmovss_xmm_m32, VEX_Vmovups_xmm_xmmm128, VEX_Vmovups_ymm_ymmm256]
-    [EVEX_Vmovss_xmm_k1z_m32, EVEX_Vmovups_xmm_k1z_xmmm128, EVEX_Vmovups_ymm_k1z_ymmm256, EVEX_Vmovups_zmm_k1z_zmmm512]);
-codes!(STORE: [VEX_Vmovss_m32_xmm, VEX_Vmovups_xmmm128_xmm, VEX_Vmovups_ymmm256_ymm]
-    [EVEX_Vmovss_m32_k1_xmm, EVEX_Vmovups_xmmm128_k1z_xmm, EVEX_Vmovups_ymmm256_k1z_ymm, EVEX_Vmovups_zmmm512_k1z_zmm]);
-codes!(STREAM: [INVALID, VEX_Vmovntps_m128_xmm, VEX_Vmovntps_m256_ymm]
-    [INVALID, EVEX_Vmovntps_m128_xmm, EVEX_Vmovntps_m256_ymm, EVEX_Vmovntps_m512_zmm]);
-// A scalar moves with its 128 bits.
-codes!(MOVE: [VEX_Vmovaps_xmm_xmmm128, VEX_Vmovaps_xmm_xmmm128, VEX_Vmovaps_ymm_ymmm256]
-    [EVEX_Vmovaps_xmm_k1z_xmmm128, EVEX_Vmovaps_xmm_k1z_xmmm128, EVEX_Vmovaps_ymm_k1z_ymmm256, EVEX_Vmovaps_zmm_k1z_zmmm512]);
-codes!(BROADCAST: [VEX_Vmovss_xmm_m32, VEX_Vbroadcastss_xmm_m32, VEX_Vbroadcastss_ymm_m32]
-    [EVEX_Vmovss_xmm_k1z_m32, EVEX_Vbroadcastss_xmm_k1z_xmmm32, EVEX_Vbroadcastss_ymm_k1z_xmmm32, EVEX_Vbroadcastss_zmm_k1z_xmmm32]);
-codes!(SPLAT: [VEX_Vmovaps_xmm_xmmm128, VEX_Vbroadcastss_xmm_xmm, VEX_Vbroadcastss_ymm_xmm]
-    [EVEX_Vmovaps_xmm_k1z_xmmm128, EVEX_Vbroadcastss_xmm_k1z_xmmm32, EVEX_Vbroadcastss_ymm_k1z_xmmm32, EVEX_Vbroadcastss_zmm_k1z_xmmm32]);
-codes!(SHUFFLE: [VEX_Vshufps_xmm_xmm_xmmm128_imm8, VEX_Vshufps_xmm_xmm_xmmm128_imm8, VEX_Vshufps_ymm_ymm_ymmm256_imm8]
-    [EVEX_Vshufps_xmm_k1z_xmm_xmmm128b32_imm8, EVEX_Vshufps_xmm_k1z_xmm_xmmm128b32_imm8, EVEX_Vshufps_ymm_k1z_ymm_ymmm256b32_imm8, EVEX_Vshufps_zmm_k1z_zmm_zmmm512b32_imm8]);
-codes!(MUL_ADD: [VEX_Vfmadd231ss_xmm_xmm_xmmm32, VEX_Vfmadd231ps_xmm_xmm_xmmm128, VEX_Vfmadd231ps_ymm_ymm_ymmm256]
-    [EVEX_Vfmadd231ss_xmm_k1z_xmm_xmmm32_er, EVEX_Vfmadd231ps_xmm_k1z_xmm_xmmm128b32, EVEX_Vfmadd231ps_ymm_k1z_ymm_ymmm256b32, EVEX_Vfmadd231ps_zmm_k1z_zmm_zmmm512b32_er]);
-codes!(SQRT: [VEX_Vsqrtss_xmm_xmm_xmmm32, VEX_Vsqrtps_xmm_xmmm128, VEX_Vsqrtps_ymm_ymmm256]
-    [EVEX_Vsqrtss_xmm_k1z_xmm_xmmm32_er, EVEX_Vsqrtps_xmm_k1z_xmmm128b32, EVEX_Vsqrtps_ymm_k1z_ymmm256b32, EVEX_Vsqrtps_zmm_k1z_zmmm512b32_er]);
-codes!(ROUND: [VEX_Vroundss_xmm_xmm_xmmm32_imm8, VEX_Vroundps_xmm_xmmm128_imm8, VEX_Vroundps_ymm_ymmm256_imm8]
-    [EVEX_Vrndscaless_xmm_k1z_xmm_xmmm32_imm8_sae, EVEX_Vrndscaleps_xmm_k1z_xmmm128b32_imm8, EVEX_Vrndscaleps_ymm_k1z_ymmm256b32_imm8, EVEX_Vrndscaleps_zmm_k1z_zmmm512b32_imm8_sae]);
-codes!(PERMUTE: [VEX_Vpermilps_xmm_xmmm128_imm8, VEX_Vpermilps_xmm_xmmm128_imm8, VEX_Vpermilps_ymm_ymmm256_imm8]
-    [EVEX_Vpermilps_xmm_k1z_xmmm128b32_imm8, EVEX_Vpermilps_xmm_k1z_xmmm128b32_imm8, EVEX_Vpermilps_ymm_k1z_ymmm256b32_imm8, EVEX_Vpermilps_zmm_k1z_zmmm512b32_imm8]);
-codes!(SHIFT_LEFT: [VEX_Vpslld_xmm_xmm_imm8, VEX_Vpslld_xmm_xmm_imm8, VEX_Vpslld_ymm_ymm_imm8]
-    [EVEX_Vpslld_xmm_k1z_xmmm128b32_imm8, EVEX_Vpslld_xmm_k1z_xmmm128b32_imm8, EVEX_Vpslld_ymm_k1z_ymmm256b32_imm8, EVEX_Vpslld_zmm_k1z_zmmm512b32_imm8]);
-codes!(SHIFT_RIGHT: [VEX_Vpsrad_xmm_xmm_imm8, VEX_Vpsrad_xmm_xmm_imm8, VEX_Vpsrad_ymm_ymm_imm8]
-    [EVEX_Vpsrad_xmm_k1z_xmmm128b32_imm8, EVEX_Vpsrad_xmm_k1z_xmmm128b32_imm8, EVEX_Vpsrad_ymm_k1z_ymmm256b32_imm8, EVEX_Vpsrad_zmm_k1z_zmmm512b32_imm8]);
-// 256 bits have two upper halves in EVEX, by the element's width; here that of 128 bits.
-codes!(HIGH: [INVALID, INVALID, VEX_Vextractf128_xmmm128_ymm_imm8]
-    [INVALID, INVALID, EVEX_Vextractf32x4_xmmm128_k1z_ymm_imm8, EVEX_Vextractf64x4_ymmm256_k1z_zmm_imm8]);
-// Chooses by the sign bits of the third.
-codes!(BLEND: [VEX_Vblendvps_xmm_xmm_xmmm128_xmm, VEX_Vblendvps_xmm_xmm_xmmm128_xmm, VEX_Vblendvps_ymm_ymm_ymmm256_ymm]
-    [INVALID, INVALID, INVALID, INVALID]);
-// Any function of three bits.
-codes!(TERNARY: [INVALID, INVALID, INVALID]
-    [EVEX_Vpternlogd_xmm_k1z_xmm_xmmm128b32_imm8, EVEX_Vpternlogd_xmm_k1z_xmm_xmmm128b32_imm8, EVEX_Vpternlogd_ymm_k1z_ymm_ymmm256b32_imm8, EVEX_Vpternlogd_zmm_k1z_zmm_zmmm512b32_imm8]);
-codes!(GATHER: [INVALID, VEX_Vgatherdps_xmm_vm32x_xmm, VEX_Vgatherdps_ymm_vm32y_ymm]
-    [INVALID, EVEX_Vgatherdps_xmm_k1_vm32x, EVEX_Vgatherdps_ymm_k1_vm32y, EVEX_Vgatherdps_zmm_k1_vm32z]);
-codes!(ALL_ONES: [INVALID, VEX_Vpcmpeqd_xmm_xmm_xmmm128, VEX_Vpcmpeqd_ymm_ymm_ymmm256]
-    [INVALID, INVALID, INVALID, INVALID]);
-// A mask register's bits as lanes.
-codes!(LANES_OF_MASK: [INVALID, INVALID, INVALID]
-    [EVEX_Vpmovm2d_xmm_kr, EVEX_Vpmovm2d_xmm_kr, EVEX_Vpmovm2d_ymm_kr, EVEX_Vpmovm2d_zmm_kr]);
-codes!(ADD: [VEX_Vaddss_xmm_xmm_xmmm32, VEX_Vaddps_xmm_xmm_xmmm128, VEX_Vaddps_ymm_ymm_ymmm256]
-    [EVEX_Vaddss_xmm_k1z_xmm_xmmm32_er, EVEX_Vaddps_xmm_k1z_xmm_xmmm128b32, EVEX_Vaddps_ymm_k1z_ymm_ymmm256b32, EVEX_Vaddps_zmm_k1z_zmm_zmmm512b32_er]);
-codes!(SUB: [VEX_Vsubss_xmm_xmm_xmmm32, VEX_Vsubps_xmm_xmm_xmmm128, VEX_Vsubps_ymm_ymm_ymmm256]
-    [EVEX_Vsubss_xmm_k1z_xmm_xmmm32_er, EVEX_Vsubps_xmm_k1z_xmm_xmmm128b32, EVEX_Vsubps_ymm_k1z_ymm_ymmm256b32, EVEX_Vsubps_zmm_k1z_zmm_zmmm512b32_er]);
-codes!(MUL: [VEX_Vmulss_xmm_xmm_xmmm32, VEX_Vmulps_xmm_xmm_xmmm128, VEX_Vmulps_ymm_ymm_ymmm256]
-    [EVEX_Vmulss_xmm_k1z_xmm_xmmm32_er, EVEX_Vmulps_xmm_k1z_xmm_xmmm128b32, EVEX_Vmulps_ymm_k1z_ymm_ymmm256b32, EVEX_Vmulps_zmm_k1z_zmm_zmmm512b32_er]);
-codes!(DIV: [VEX_Vdivss_xmm_xmm_xmmm32, VEX_Vdivps_xmm_xmm_xmmm128, VEX_Vdivps_ymm_ymm_ymmm256]
-    [EVEX_Vdivss_xmm_k1z_xmm_xmmm32_er, EVEX_Vdivps_xmm_k1z_xmm_xmmm128b32, EVEX_Vdivps_ymm_k1z_ymm_ymmm256b32, EVEX_Vdivps_zmm_k1z_zmm_zmmm512b32_er]);
-codes!(MAX: [VEX_Vmaxss_xmm_xmm_xmmm32, VEX_Vmaxps_xmm_xmm_xmmm128, VEX_Vmaxps_ymm_ymm_ymmm256]
-    [EVEX_Vmaxss_xmm_k1z_xmm_xmmm32_sae, EVEX_Vmaxps_xmm_k1z_xmm_xmmm128b32, EVEX_Vmaxps_ymm_k1z_ymm_ymmm256b32, EVEX_Vmaxps_zmm_k1z_zmm_zmmm512b32_sae]);
-codes!(MIN: [VEX_Vminss_xmm_xmm_xmmm32, VEX_Vminps_xmm_xmm_xmmm128, VEX_Vminps_ymm_ymm_ymmm256]
-    [EVEX_Vminss_xmm_k1z_xmm_xmmm32_sae, EVEX_Vminps_xmm_k1z_xmm_xmmm128b32, EVEX_Vminps_ymm_k1z_ymm_ymmm256b32, EVEX_Vminps_zmm_k1z_zmm_zmmm512b32_sae]);
-codes!(AND: [VEX_Vandps_xmm_xmm_xmmm128, VEX_Vandps_xmm_xmm_xmmm128, VEX_Vandps_ymm_ymm_ymmm256]
-    [EVEX_Vandps_xmm_k1z_xmm_xmmm128b32, EVEX_Vandps_xmm_k1z_xmm_xmmm128b32, EVEX_Vandps_ymm_k1z_ymm_ymmm256b32, EVEX_Vandps_zmm_k1z_zmm_zmmm512b32]);
-codes!(OR: [VEX_Vorps_xmm_xmm_xmmm128, VEX_Vorps_xmm_xmm_xmmm128, VEX_Vorps_ymm_ymm_ymmm256]
-    [EVEX_Vorps_xmm_k1z_xmm_xmmm128b32, EVEX_Vorps_xmm_k1z_xmm_xmmm128b32, EVEX_Vorps_ymm_k1z_ymm_ymmm256b32, EVEX_Vorps_zmm_k1z_zmm_zmmm512b32]);
-codes!(XOR: [VEX_Vxorps_xmm_xmm_xmmm128, VEX_Vxorps_xmm_xmm_xmmm128, VEX_Vxorps_ymm_ymm_ymmm256]
-    [EVEX_Vxorps_xmm_k1z_xmm_xmmm128b32, EVEX_Vxorps_xmm_k1z_xmm_xmmm128b32, EVEX_Vxorps_ymm_k1z_ymm_ymmm256b32, EVEX_Vxorps_zmm_k1z_zmm_zmmm512b32]);
-codes!(ADD_INT: [VEX_Vpaddd_xmm_xmm_xmmm128, VEX_Vpaddd_xmm_xmm_xmmm128, VEX_Vpaddd_ymm_ymm_ymmm256]
-    [EVEX_Vpaddd_xmm_k1z_xmm_xmmm128b32, EVEX_Vpaddd_xmm_k1z_xmm_xmmm128b32, EVEX_Vpaddd_ymm_k1z_ymm_ymmm256b32, EVEX_Vpaddd_zmm_k1z_zmm_zmmm512b32]);
-codes!(SUB_INT: [VEX_Vpsubd_xmm_xmm_xmmm128, VEX_Vpsubd_xmm_xmm_xmmm128, VEX_Vpsubd_ymm_ymm_ymmm256]
-    [EVEX_Vpsubd_xmm_k1z_xmm_xmmm128b32, EVEX_Vpsubd_xmm_k1z_xmm_xmmm128b32, EVEX_Vpsubd_ymm_k1z_ymm_ymmm256b32, EVEX_Vpsubd_zmm_k1z_zmm_zmmm512b32]);
-// VEX sets lanes, EVEX a mask register.
-codes!(COMPARE: [VEX_Vcmpss_xmm_xmm_xmmm32_imm8, VEX_Vcmpps_xmm_xmm_xmmm128_imm8, VEX_Vcmpps_ymm_ymm_ymmm256_imm8]
-    [EVEX_Vcmpss_kr_k1_xmm_xmmm32_imm8_sae, EVEX_Vcmpps_kr_k1_xmm_xmmm128b32_imm8, EVEX_Vcmpps_kr_k1_ymm_ymmm256b32_imm8, EVEX_Vcmpps_kr_k1_zmm_zmmm512b32_imm8_sae]);
+pub(super) use codes;
 
 /// The codes of an operation on two vectors.
-pub(super) fn binary(op: VecOp) -> &'static Codes {
+pub(super) fn binary(op: VecOp, lane: Lane) -> &'static Codes {
+    let (float, wide) = (matches!(lane, Lane::F32 | Lane::F64), lane.bits() == 64);
+    let of = |all: [&'static Codes; 4]| all[usize::from(!float) * 2 + usize::from(wide)];
+    let int = |narrow: &'static Codes, double: &'static Codes| if wide { double } else { narrow };
     match op {
-        VecOp::Add => &ADD,
-        VecOp::Sub => &SUB,
-        VecOp::Mul => &MUL,
-        VecOp::Div => &DIV,
-        VecOp::Max => &MAX,
-        VecOp::Min => &MIN,
+        VecOp::Add => of([&ADD, &ADD_64, &ADD_INT, &ADD_INT_64]),
+        VecOp::Sub => of([&SUB, &SUB_64, &SUB_INT, &SUB_INT_64]),
+        VecOp::Mul => of([&MUL, &MUL_64, &MUL_INT, &MUL_INT_64]),
+        VecOp::Div => int(&DIV, &DIV_64),
+        VecOp::Max => of([&MAX, &MAX_64, &MAX_INT, &MAX_INT_64]),
+        VecOp::Min => of([&MIN, &MIN_64, &MIN_INT, &MIN_INT_64]),
+        VecOp::MaxUnsigned => int(&MAX_UNSIGNED, &MAX_UNSIGNED_64),
+        VecOp::MinUnsigned => int(&MIN_UNSIGNED, &MIN_UNSIGNED_64),
         VecOp::And => &AND,
         VecOp::Or => &OR,
         VecOp::Xor => &XOR,
-        VecOp::AddInt => &ADD_INT,
-        VecOp::SubInt => &SUB_INT,
-        VecOp::Compare(_) => &COMPARE,
+        VecOp::ShiftLeft => int(&SHIFT_LEFT_BY, &SHIFT_LEFT_BY_64),
+        VecOp::ShiftRight => int(&SHIFT_RIGHT_BY, &SHIFT_RIGHT_BY_64),
+        VecOp::ShiftRightZeros => int(&SHIFT_RIGHT_ZEROS_BY, &SHIFT_RIGHT_ZEROS_BY_64),
+        VecOp::MulHalves => &MUL_HALVES,
+        VecOp::Compare(_) => int(&COMPARE, &COMPARE_64),
+        VecOp::CompareInt(_) => int(&COMPARE_INT, &COMPARE_INT_64),
+        VecOp::CompareUnsigned(_) => int(&COMPARE_UNSIGNED, &COMPARE_UNSIGNED_64),
+        VecOp::Equal => int(&EQUAL, &EQUAL_64),
+        VecOp::Greater => int(&GREATER, &GREATER_64),
+        VecOp::Evens => &SHUFFLE,
+        VecOp::Pack32 => &PACK_32,
+        VecOp::Pack32Unsigned => &PACK_32_UNSIGNED,
+        VecOp::Pack16 => &PACK_16,
+        VecOp::Pack16Unsigned => &PACK_16_UNSIGNED,
     }
 }
 
 /// The codes of an operation on one vector, and its constant.
-pub(super) fn unary(op: UnaryOp) -> (&'static Codes, Option<u8>) {
+pub(super) fn unary(op: UnaryOp, lane: Lane) -> (&'static Codes, Option<u8>) {
+    let of = |narrow: &'static Codes, wide: &'static Codes| if lane.bits() == 64 { wide } else { narrow };
     match op {
-        UnaryOp::Sqrt => (&SQRT, None),
-        UnaryOp::Round(mode) => (&ROUND, Some(mode)),
-        UnaryOp::ShiftLeft(by) => (&SHIFT_LEFT, Some(by)),
-        UnaryOp::ShiftRight(by) => (&SHIFT_RIGHT, Some(by)),
+        UnaryOp::Sqrt => (of(&SQRT, &SQRT_64), None),
+        UnaryOp::Round(mode) => (of(&ROUND, &ROUND_64), Some(mode)),
+        UnaryOp::ShiftLeft(by) => (of(&SHIFT_LEFT, &SHIFT_LEFT_64), Some(by)),
+        UnaryOp::ShiftRight(by) => (of(&SHIFT_RIGHT, &SHIFT_RIGHT_64), Some(by)),
+        UnaryOp::ShiftRightZeros(by) => (of(&SHIFT_RIGHT_ZEROS, &SHIFT_RIGHT_ZEROS_64), Some(by)),
         UnaryOp::High => (&HIGH, Some(1)),
         UnaryOp::Permute(order) => (&PERMUTE, Some(order)),
+        UnaryOp::Order(order) => (&ORDER, Some(order)),
+    }
+}
+
+/// How wide a conversion's sides are.
+pub(super) enum Sides {
+    Same,
+    /// The source has half of the width.
+    Widens,
+    /// The source has a quarter of the width.
+    WidensTwice,
+    /// The result has half of the width.
+    Narrows,
+}
+
+/// The codes of a conversion.
+pub(super) fn conversion(op: Conversion) -> (&'static Codes, Sides) {
+    use Conversion::*;
+    let of = |lane: Lane, narrow, wide| if lane.bits() == 64 { wide } else { narrow };
+    match op {
+        FromInt(lane) => (of(lane, &INT_TO_FLOAT, &INT_TO_FLOAT_64), Sides::Same),
+        FromUnsigned(lane) => (of(lane, &UNSIGNED_TO_FLOAT, &UNSIGNED_TO_FLOAT_64), Sides::Same),
+        ToInt(lane) => (of(lane, &FLOAT_TO_INT, &FLOAT_TO_INT_64), Sides::Same),
+        ToUnsigned(lane) => (of(lane, &FLOAT_TO_UNSIGNED, &FLOAT_TO_UNSIGNED_64), Sides::Same),
+        Extend => (&EXTEND_32, Sides::Widens),
+        ExtendZeros => (&EXTEND_32_ZEROS, Sides::Widens),
+        Truncate => (&TRUNCATE_64, Sides::Narrows),
+        Promote => (&PROMOTE, Sides::Widens),
+        Demote => (&DEMOTE, Sides::Narrows),
+        IntToDouble => (&INT_TO_DOUBLE, Sides::Widens),
+        DoubleToInt => (&DOUBLE_TO_INT, Sides::Narrows),
+        ToHalf => (&TO_HALF, Sides::Narrows),
+        FromHalf => (&FROM_HALF, Sides::Widens),
+        Extend8 => (&EXTEND_8, Sides::WidensTwice),
+        Extend8Zeros => (&EXTEND_8_ZEROS, Sides::WidensTwice),
+        Extend16 => (&EXTEND_16, Sides::Widens),
+        Extend16Zeros => (&EXTEND_16_ZEROS, Sides::Widens),
+    }
+}
+
+/// The codes that load elements and make lanes of them.
+pub(super) fn load(element: Element) -> &'static Codes {
+    match element {
+        Element::I8 => &EXTEND_8,
+        Element::U8 => &EXTEND_8_ZEROS,
+        Element::I16 => &EXTEND_16,
+        Element::U16 | Element::BF16 => &EXTEND_16_ZEROS,
+        Element::F16 => &FROM_HALF,
+        Element::B32 => &LOAD,
+        Element::B64 => &LOAD_64,
+    }
+}
+
+/// The codes that write one element of memory to all lanes, of its own size.
+pub(super) fn broadcast(element: Element) -> &'static Codes {
+    match element {
+        Element::I8 | Element::U8 => &BROADCAST_8,
+        Element::I16 | Element::U16 | Element::F16 | Element::BF16 => &BROADCAST_16,
+        Element::B32 => &BROADCAST,
+        Element::B64 => &BROADCAST_64,
+    }
+}
+
+/// The codes of gathers of elements of `bits` at places of `place_bits`.
+pub(super) fn gather(bits: u32, place_bits: u32) -> &'static Codes {
+    match (bits, place_bits) {
+        (32, 32) => &GATHER,
+        (64, 32) => &GATHER_64,
+        (32, _) => &GATHER_BY_64,
+        _ => &GATHER_64_BY_64,
     }
 }
