@@ -11,6 +11,7 @@ mod pointwise;
 mod products;
 mod reductions;
 pub mod rows;
+mod types;
 mod windows;
 mod writer;
 
@@ -52,6 +53,14 @@ const KINDS: &[Kind] = &[
     ("attention", 5, chains::attention),
     ("norm and matmul", 3, chains::norm_and_matmul),
     ("perceptron", 3, chains::perceptron),
+    ("halves", 8, types::halves),
+    ("products of types", 8, types::products),
+    ("integers", 10, types::integers),
+    ("casts", 8, types::casts),
+    ("doubles", 5, types::doubles),
+    ("reductions of types", 8, types::reductions),
+    ("movement of types", 6, types::movement),
+    ("gather", 8, types::gather),
 ];
 
 /// How often a kind's sizes may be such that the graph is not valid (a window larger than what it
@@ -68,8 +77,8 @@ pub struct Case {
     pub text: String,
     /// Its text with symbols for sizes.
     pub symbolic: String,
-    /// The shapes of its inputs.
-    pub shapes: Vec<Vec<usize>>,
+    /// The types and shapes of its inputs.
+    pub types: Vec<(DType, Vec<usize>)>,
 }
 
 impl Case {
@@ -94,8 +103,8 @@ impl Case {
             let mut writer = Writer::new(Random::new(seed ^ (attempt << 48) ^ 0x5eed));
             match make(&mut writer) {
                 Ok(result) => {
-                    let (text, symbolic, shapes) = writer.finish(&result);
-                    return Case { seed, kind, text, symbolic, shapes };
+                    let (text, symbolic, types) = writer.finish(&result);
+                    return Case { seed, kind, text, symbolic, types };
                 }
                 Err(e) => why = e,
             }
@@ -116,7 +125,7 @@ impl Case {
 
     /// Operands of the case's sizes.
     pub fn inputs(&self) -> Vec<Tensor> {
-        self.inputs_of(&self.shapes)
+        self.inputs_of(&self.types)
     }
 
     /// Operands of the shapes in which every symbol has been given another value; sizes of 0 and 1
@@ -132,13 +141,14 @@ impl Case {
             let ty = graph.tensor_type(*v).map(|t| t.shape.clone()).unwrap_or_default();
             ty.iter().map(|d| d.eval(&value).unwrap_or(1) as usize).collect()
         };
-        let shapes: Vec<Vec<usize>> = graph.inputs().iter().map(shape).collect();
-        self.inputs_of(&shapes)
+        let dtypes = self.types.iter().map(|(dtype, _)| *dtype);
+        let types: Vec<(DType, Vec<usize>)> = dtypes.zip(graph.inputs().iter().map(shape)).collect();
+        self.inputs_of(&types)
     }
 
-    fn inputs_of(&self, shapes: &[Vec<usize>]) -> Vec<Tensor> {
+    fn inputs_of(&self, types: &[(DType, Vec<usize>)]) -> Vec<Tensor> {
         let mut random = Random::new(self.seed ^ 0x1d47a);
-        shapes.iter().map(|s| random.tensor(DType::F32, s, Fill::Standard)).collect()
+        types.iter().map(|(dtype, shape)| random.tensor(*dtype, shape, Fill::Standard)).collect()
     }
 }
 

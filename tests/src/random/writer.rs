@@ -1,5 +1,6 @@
 //! The text of a graph, line by line, and the draws that its makers share.
 
+use burin_ir::DType;
 use burin_ir::graph::{self, Graph};
 use burin_ir::random::Random;
 use std::fmt::Write as _;
@@ -8,6 +9,7 @@ use std::fmt::Write as _;
 #[derive(Clone, Debug)]
 pub(super) struct Operand {
     name: String,
+    pub(super) dtype: DType,
     pub(super) shape: Vec<usize>,
     /// The contents, of a vector of integers.
     ints: Option<Vec<i64>>,
@@ -26,6 +28,7 @@ const CHANNELS: [usize; 20] = [1, 2, 3, 3, 4, 5, 7, 8, 9, 12, 15, 16, 17, 24, 31
 
 struct Input {
     name: String,
+    dtype: DType,
     shape: Vec<usize>,
     /// The axes whose sizes stay numbers.
     fixed: Vec<usize>,
@@ -44,13 +47,13 @@ impl Writer {
         Writer { random, inputs: Vec::new(), body: String::new(), values: 0 }
     }
 
-    /// The text, the text with symbols, and the shapes of the inputs.
-    pub(super) fn finish(self, result: &Operand) -> (String, String, Vec<Vec<usize>>) {
+    /// The text, the text with symbols, and the types and shapes of the inputs.
+    pub(super) fn finish(self, result: &Operand) -> (String, String, Vec<(DType, Vec<usize>)>) {
         let text = |symbols: bool| {
             let inputs: Vec<String> = self.inputs.iter().map(|i| i.declaration(symbols)).collect();
             format!("graph @g({}) {{\n{}  return {}\n}}\n", inputs.join(", "), self.body, result.name)
         };
-        (text(false), text(true), self.inputs.iter().map(|i| i.shape.clone()).collect())
+        (text(false), text(true), self.inputs.iter().map(|i| (i.dtype, i.shape.clone())).collect())
     }
 
     /// An input whose axes are all free.
@@ -60,21 +63,31 @@ impl Writer {
 
     /// An input some of whose axes have the size of something constant.
     pub(super) fn fixed_input(&mut self, shape: &[usize], fixed: &[usize]) -> Operand {
-        let name = format!("%x{}", self.inputs.len());
-        self.inputs.push(Input { name: name.clone(), shape: shape.to_vec(), fixed: fixed.to_vec() });
-        Operand { name, shape: shape.to_vec(), ints: None }
+        self.typed_input(DType::F32, shape, fixed)
+    }
+
+    /// The same of a type.
+    pub(super) fn typed_input(&mut self, dtype: DType, shape: &[usize], fixed: &[usize]) -> Operand {
+        let (name, shape) = (format!("%x{}", self.inputs.len()), shape.to_vec());
+        self.inputs.push(Input { name: name.clone(), dtype, shape: shape.clone(), fixed: fixed.to_vec() });
+        Operand { name, dtype, shape, ints: None }
     }
 
     /// A constant of random elements.
     pub(super) fn constant(&mut self, shape: &[usize]) -> Operand {
+        self.typed_constant(DType::F32, shape)
+    }
+
+    /// The same of a type.
+    pub(super) fn typed_constant(&mut self, dtype: DType, shape: &[usize]) -> Operand {
         let seed = self.random.below(1000);
-        let value = format!("const f32{shape:?} random {seed}");
-        self.line(&value, shape.to_vec(), None)
+        let value = format!("const {dtype}{shape:?} random {seed}");
+        self.line(&value, (dtype, shape.to_vec()), None)
     }
 
     /// A constant of equal elements.
     pub(super) fn same(&mut self, shape: &[usize], v: f32) -> Operand {
-        self.line(&format!("const f32{shape:?} splat {v:?}"), shape.to_vec(), None)
+        self.line(&format!("const f32{shape:?} splat {v:?}"), (DType::F32, shape.to_vec()), None)
     }
 
     /// A constant if so, else an input.
@@ -84,12 +97,12 @@ impl Writer {
 
     /// A number.
     pub(super) fn number(&mut self, v: f32) -> Operand {
-        self.line(&format!("const f32[] {v:?}"), Vec::new(), None)
+        self.line(&format!("const f32[] {v:?}"), (DType::F32, Vec::new()), None)
     }
 
     /// A constant vector of integers.
     pub(super) fn ints(&mut self, v: &[i64]) -> Operand {
-        self.line(&format!("const i64[{}] {v:?}", v.len()), vec![v.len()], Some(v.to_vec()))
+        self.line(&format!("const i64[{}] {v:?}", v.len()), (DType::I64, vec![v.len()]), Some(v.to_vec()))
     }
 
     /// A node, whose shape is inferred; an error where it is not valid.
@@ -97,15 +110,15 @@ impl Writer {
         let names: Vec<&str> = operands.iter().map(|o| &o.name[..]).collect();
         let attrs = if attrs.is_empty() { String::new() } else { format!(" {{{attrs}}}") };
         let node = format!("{op}({}){attrs}", names.join(", "));
-        let shape = inferred(&node, operands)?;
-        Ok(self.line(&node, shape, None))
+        let ty = inferred(&node, operands)?;
+        Ok(self.line(&node, ty, None))
     }
 
-    fn line(&mut self, value: &str, shape: Vec<usize>, ints: Option<Vec<i64>>) -> Operand {
+    fn line(&mut self, value: &str, (dtype, shape): (DType, Vec<usize>), ints: Option<Vec<i64>>) -> Operand {
         let name = format!("%v{}", self.values);
         self.values += 1;
         let _ = writeln!(self.body, "  {name} = {value}");
-        Operand { name, shape, ints }
+        Operand { name, dtype, shape, ints }
     }
 
     /// Up to that many multiply-adds: few as a rule, so that many cases are run.
@@ -187,15 +200,15 @@ impl Input {
             false => n.to_string(),
         };
         let sizes: Vec<String> = self.shape.iter().enumerate().map(size).collect();
-        format!("{}: f32[{}]", self.name, sizes.join(", "))
+        format!("{}: {}[{}]", self.name, self.dtype, sizes.join(", "))
     }
 }
 
-/// The shape of a node's result, from a graph of that node alone.
-fn inferred(node: &str, operands: &[&Operand]) -> Result<Vec<usize>, String> {
+/// The type of a node's result, from a graph of that node alone.
+fn inferred(node: &str, operands: &[&Operand]) -> Result<(DType, Vec<usize>), String> {
     let (mut inputs, mut constants) = (Vec::new(), String::new());
     for o in operands {
-        let declared = format!("{}: f32{:?}", o.name, o.shape);
+        let declared = format!("{}: {}{:?}", o.name, o.dtype, o.shape);
         match &o.ints {
             Some(v) => {
                 let _ = writeln!(constants, "  {} = const i64[{}] {v:?}", o.name, v.len());
@@ -207,5 +220,6 @@ fn inferred(node: &str, operands: &[&Operand]) -> Result<Vec<usize>, String> {
     let text = format!("graph @g({}) {{\n{constants}  %y = {node}\n  return %y\n}}", inputs.join(", "));
     let graph: Graph = graph::parse(&text).map_err(|e| format!("{node}: {e}"))?;
     let ty = graph.tensor_type(graph.outputs()[0]).ok_or("the result is no tensor")?;
-    ty.static_shape().ok_or_else(|| format!("{node} gives {ty}"))
+    let shape = ty.static_shape().ok_or_else(|| format!("{node} gives {ty}"))?;
+    Ok((ty.dtype, shape))
 }
