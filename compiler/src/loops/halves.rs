@@ -106,12 +106,12 @@ impl Pass {
                     return None;
                 }
             }
-            (ScalarOp::Bitcast(_), Some(_)) => scope.value(x).bitcast(to).val(),
-            (ScalarOp::Bitcast(_), None) if is_half(to) => {
+            (ScalarOp::Bitcast(_), _) if is_half(to) => {
                 // Under a name of its own: the operand stays the integer that it is.
                 let bits = scope.value(x).bitcast(DType::U16);
                 (bits | 0_i64).val()
             }
+            (ScalarOp::Bitcast(_), Some(_)) => scope.value(x).bitcast(to).val(),
             _ => {
                 builder.push(stmt);
                 return None;

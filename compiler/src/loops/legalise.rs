@@ -184,7 +184,7 @@ impl Pass {
                 // A value may stand for a narrow float and for its `f32` too: the size tells which.
                 let narrow = self.narrow(x.val()).filter(|_| to.bits() < 32);
                 let bits = match narrow {
-                    Some(from) if is_half(from) => x.cast(from),
+                    Some(from) if is_half(from) => x.cast(from).bitcast(DType::U16),
                     Some(from) if is_float(from) => pack(x, from),
                     _ => x,
                 };
@@ -254,7 +254,7 @@ mod tests {
         kernel.body = b.finish();
         run(&mut kernel);
         super::super::halves::run(&mut kernel);
-        assert!(kernel.values.values().all(|t| !is_narrow(t.dtype)));
+        assert!(kernel.values.values().all(|t| !is_narrow(t.dtype)), "{op} {args:?}: {kernel}");
         (kernel, to)
     }
 
