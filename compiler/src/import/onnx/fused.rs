@@ -91,9 +91,28 @@ fn skip_norm(c: &mut Call, b: &mut Builder<'_>, norm: &str) -> Outcome {
     let sum = plus(b, sum, bias)?;
     let operands: Vec<Value> = [sum, c.input(2)?].into_iter().chain(beta).collect();
     let attrs = vec![("axis", Attr::Int(-1)), ("epsilon", Attr::Float(epsilon))];
-    // The statistics in between are only read in training, which other engines leave out as well.
     let y = b.op(norm, &operands, attrs)?;
-    Ok(Some([y, sum, sum, sum].into_iter().take(c.outputs).collect()))
+    let mut results = vec![y];
+    if c.outputs > 1 {
+        results.extend(statistics(b, sum, layer, epsilon)?);
+        results.push(sum);
+    }
+    results.truncate(c.outputs);
+    Ok(Some(results))
+}
+
+/// The mean along the last axis, and one over the root of the variance; without centring, of the mean of
+/// the squares.
+fn statistics(b: &mut Builder<'_>, x: Value, centred: bool, epsilon: f64) -> Result<[Value; 2], String> {
+    let axis = ints(b, &[-1]);
+    let mean = b.op("ReduceMean", &[x, axis], Vec::new())?;
+    let deviation = if centred { b.op("Sub", &[x, mean], Vec::new())? } else { x };
+    let squares = b.op("Mul", &[deviation, deviation], Vec::new())?;
+    let variance = b.op("ReduceMean", &[squares, axis], Vec::new())?;
+    let epsilon = number(b, variance, epsilon)?;
+    let sum = b.op("Add", &[variance, epsilon], Vec::new())?;
+    let root = b.op("Sqrt", &[sum], Vec::new())?;
+    Ok([mean, b.op("Reciprocal", &[root], Vec::new())?])
 }
 
 /// The normalised sum of words', positions' and segments' embeddings.
