@@ -158,6 +158,7 @@ pub const ROWS: &[OpRow] = &[
             |cx| {
                 check_bytes(cx, 0)?;
                 check_bytes(cx, 1)?;
+                check_type(cx, cx.dtype(2)?, &[2, 3, 6])?;
                 let shape = infer_on(cx, "IntegerMatMul", &[cx.ty(0)?, cx.ty(1)?])?;
                 Ok(vec![TensorType::new(cx.dtype(2)?, shape).into()])
             },
@@ -178,6 +179,7 @@ pub const ROWS: &[OpRow] = &[
             "DynamicQuantizeMatMul",
             &[one("A"), one("B"), one("b_scale"), opt("b_zero_point"), opt("bias")],
             |cx| {
+                check_type(cx, DType::F32, &[0, 2, 4])?;
                 check_bytes(cx, 1)?;
                 let a = TensorType::new(DType::U8, cx.shape(0)?.to_vec());
                 let shape = infer_on(cx, "IntegerMatMul", &[&a, cx.ty(1)?])?;
@@ -237,6 +239,18 @@ fn check_parameters(cx: &Cx<'_>, dtype: DType, pairs: &[(usize, usize)]) -> Resu
             || ty.shape.iter().any(|d| d.as_const().is_some_and(|d| d != 1))
         {
             return Err(format!("input {i} is {ty}, expected one element of {expected}"));
+        }
+    }
+    Ok(())
+}
+
+/// Checks that operands that are present hold floats of one type.
+fn check_type(cx: &Cx<'_>, expected: DType, operands: &[usize]) -> Result<(), String> {
+    for i in operands.iter().copied().filter(|i| cx.has(*i)) {
+        let found = cx.dtype(i)?;
+        rules::expect(&format!("input {i}"), found, rules::FLOAT)?;
+        if found != expected {
+            return Err(format!("input {i} has elements of {found}, expected {expected}"));
         }
     }
     Ok(())
@@ -473,6 +487,7 @@ fn gemm_type(cx: &Cx<'_>) -> Result<Vec<Info>, String> {
     check_bytes(cx, 0)?;
     check_bytes(cx, 3)?;
     check_parameters(cx, cx.dtype(0)?, &[(1, 2)])?;
+    check_type(cx, DType::F32, &[4, 7])?;
     if cx.has(7) != cx.has(8) {
         return Err("the result's scale and zero point must be given together".to_owned());
     }
@@ -562,7 +577,10 @@ fn nbits_type(cx: &Cx<'_>) -> Result<Vec<Info>, String> {
     if cx.dtype(1)? != DType::U8 || !fits {
         return Err(format!("input 1 (B) is {}, expected u8{expected:?}", cx.ty(1)?));
     }
-    rules::expect("input 0 (A)", cx.dtype(0)?, rules::FLOAT)?;
+    check_type(cx, cx.dtype(0)?, &[0, 2, 5])?;
+    if cx.has(3) && cx.dtype(3)? != DType::U8 {
+        check_type(cx, cx.dtype(0)?, &[3])?;
+    }
     let mut shape = cx.shape(0)?.to_vec();
     match shape.last_mut() {
         Some(last) if last.as_const().is_none_or(|d| d == k) => *last = n.into(),

@@ -27,7 +27,9 @@ pub const STORAGE: Types = 16;
 pub const INT: Types = SIGNED | UNSIGNED;
 /// All numbers.
 pub const NUMBER: Types = FLOAT | INT;
-/// Every type.
+/// The types that are computed with.
+pub const COMPUTED: Types = NUMBER | BOOL;
+/// Every type: for ops that only move elements or convert them.
 pub const ANY: Types = NUMBER | BOOL | STORAGE;
 
 /// Checks that a type is in a set; `what` names the operand.

@@ -89,6 +89,9 @@ fn combination(cx: &Cx<'_>) -> Result<Option<ReduceOp>, String> {
 
 /// Checks what both scatters share, and gives the result.
 fn scattered(cx: &Cx<'_>) -> Result<Vec<Info>, String> {
+    if combination(cx)?.is_some() {
+        rules::expect("data", cx.dtype(0)?, rules::COMPUTED)?;
+    }
     let (data, updates) = (cx.ty(0)?, cx.ty(2)?);
     rules::expect("input 1 (indices)", cx.dtype(1)?, INT)?;
     if data.dtype != updates.dtype {

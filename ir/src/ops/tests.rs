@@ -1,6 +1,7 @@
 //! Tests of the rows: their samples, the agreement of what a row says twice, and values from NumPy.
 
 use super::*;
+use crate::DType;
 use crate::graph::eval::{eval, eval_element};
 use crate::graph::infer::Arg;
 use crate::graph::sample::Sample;
@@ -292,6 +293,49 @@ fn quantised_ops_follow_onnx_runtime() {
                 "{text}: {:?}, expected {expected:?}",
                 found.to_f64s()
             );
+        }
+    }
+}
+
+/// No row computes with types that have no arithmetic: where its type rule takes one, its definition
+/// of an element can be made, which panics otherwise.
+#[test]
+fn storage_types_are_only_moved_and_converted() {
+    for row in all() {
+        for text in row.samples {
+            let sample = Sample::parse(text).unwrap_or_else(|e| panic!("{text}: {e}"));
+            let own: std::collections::BTreeSet<_> =
+                sample.inputs.iter().flatten().map(|i| i.dtype()).collect();
+            for (own, storage) in own.iter().flat_map(|o| DType::ALL.map(|t| (*o, t))) {
+                if !storage.is_storage() {
+                    continue;
+                }
+                let changed = sample.with_operand_types(&|_, t| if t == own { storage } else { t });
+                let Ok(graph) = changed.graph() else { continue };
+                let Some(node) = graph.regions[graph.body].nodes.first().map(|n| &graph.nodes[*n]) else {
+                    continue;
+                };
+                // What it gives is the matrix's matter.
+                let _ = eval(&graph, &changed.inputs(7), &[]);
+                let arg = |v: Value| {
+                    let d = &graph.values[v];
+                    Arg { ty: d.ty.clone(), known: d.known.clone(), data: None }
+                };
+                let args: Vec<Option<Arg>> = node.inputs.iter().map(|v| v.map(arg)).collect();
+                let cx = Cx {
+                    op: row,
+                    attrs: &node.attrs,
+                    inputs: &args,
+                    outputs: node.outputs.len(),
+                    region_results: &[],
+                    fresh: &|| crate::symbol::Symbol::new("unknown"),
+                };
+                for (i, v) in node.outputs.iter().enumerate() {
+                    if let Some(ty) = graph.tensor_type(*v) {
+                        let _ = row.element(&cx, i, ty);
+                    }
+                }
+            }
         }
     }
 }
