@@ -27,7 +27,7 @@ impl Burin {
         // SAFETY: the driver hands over what `burin build` has just written.
         let model = unsafe { load::load(&job.model) }?;
         let entry = model.entries().first().ok_or("the model has no entry")?;
-        if !model.states().is_empty() || entry.outputs.iter().any(|p| p.unbounded || p.bounded) {
+        if !model.states().is_empty() || entry.slots > 0 {
             return Err("models with state, or outputs without a known size, are not measured".into());
         }
         let views: Vec<TensorRef<'_>> = inputs.iter().map(|i| i.tensor.view()).collect();
