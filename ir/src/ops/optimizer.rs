@@ -96,7 +96,9 @@ fn steps_type(cx: &Cx<'_>, groups: usize) -> Result<Vec<Info>, String> {
     }
     for i in 2..cx.inputs.len() {
         let (found, expected) = (cx.ty(i)?, cx.ty(2 + (i - 2) % n)?);
-        rules::expect(&format!("input {i}"), found.dtype, FLOAT)?;
+        if !matches!(found.dtype, DType::F32 | DType::F64) {
+            return Err(format!("input {i} has elements of {}, expected f32 or f64", found.dtype));
+        }
         if found != expected {
             return Err(format!("input {i} is {found}, expected {expected} as the tensor that it is of"));
         }

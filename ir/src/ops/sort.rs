@@ -50,6 +50,7 @@ fn lengths(cx: &Cx<'_>) -> Result<(Expr, Expr), String> {
 
 fn top_k_infer(cx: &Cx<'_>) -> Result<Vec<Info>, String> {
     let x = cx.ty(0)?;
+    rules::expect("input 0 (X)", x.dtype, rules::NUMBER)?;
     let axis = cx.axis(cx.int("axis"), x.rank())?;
     let (n, k) = lengths(cx)?;
     if let (Some(k), Some(n)) = (k.as_const(), n.as_const())
