@@ -39,8 +39,7 @@ pub fn run(program: &Program, dims: &[i64], inputs: &[Tensor]) -> Result<Vec<Ten
     }
     let mut outputs = Vec::new();
     for (i, o) in program.outputs.iter().enumerate() {
-        let needed =
-            if program.unbounded(i) { Expr::ZERO } else { o.ty.elements() * o.ty.dtype.bytes() as i64 };
+        let needed = if program.unbounded(i) { Expr::ZERO } else { o.ty.bytes() };
         outputs.push(bytes(&needed)?);
     }
     let mut memory = Memory {

@@ -50,6 +50,8 @@ impl Symbol {
 
     /// What the names of integers that are read from data begin with.
     pub const DATA: char = '~';
+    /// What the names of sizes begin with that change from one iteration of a loop to the next.
+    pub const VARYING: &str = "?v";
 
     /// The name.
     pub fn name(self) -> &'static str {

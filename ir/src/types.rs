@@ -29,6 +29,11 @@ impl TensorType {
         Expr::product(&self.shape)
     }
 
+    /// What the elements take in memory, in bytes.
+    pub fn bytes(&self) -> Expr {
+        self.elements() * self.dtype.bytes() as i64
+    }
+
     /// The shape in numbers, where every dimension is a constant.
     pub fn static_shape(&self) -> Option<Vec<usize>> {
         self.shape.iter().map(|d| d.as_const().and_then(|d| usize::try_from(d).ok())).collect()

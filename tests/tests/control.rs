@@ -52,7 +52,7 @@ fn agree(text: &str, calls: &[Vec<Tensor>]) {
     assert!(checked > 0, "this machine runs no level");
 }
 
-/// Calls that the evaluator and compiled code refuse.
+/// Calls that the evaluator and compiled code refuse, the latter by a check of its own.
 fn refused(text: &str, calls: &[Vec<Tensor>]) {
     let g = parse(text);
     for target in native::levels() {
@@ -176,4 +176,37 @@ fn sizes_follow_from_data() {
         ],
     );
     refused(text, &[call([5, 5], 0, 1, [1, 1]), call([-2, 12], 0, 1, [1, 1])]);
+}
+
+#[test]
+fn sizes_that_do_not_fit_are_refused() {
+    let ints = |v: &[i64]| Tensor::new(&[v.len()], v);
+    let x = || floats(&[3, 6]);
+    let with = |op: &str, results: &str| {
+        format!("graph @one(%x: f32[3, 6], %n: i64[2]) {{\n  {results} = {op}\n  return {results}\n}}\n")
+    };
+    let split = with("Split(%x, %n) {axis = 1}", "%a, %b");
+    agree(&split, &[vec![x(), ints(&[2, 4])], vec![x(), ints(&[6, 0])]]);
+    refused(&split, &[vec![x(), ints(&[4, 4])], vec![x(), ints(&[1, 1])], vec![x(), ints(&[8, -2])]]);
+    let tile = with("Tile(%x, %n)", "%a");
+    refused(&tile, &[vec![x(), ints(&[-1, 2])]]);
+    let expand = with("Expand(%x, %n)", "%a");
+    agree(&expand, &[vec![x(), ints(&[3, 6])], vec![x(), ints(&[1, 1])]]);
+    refused(&expand, &[vec![x(), ints(&[5, 6])], vec![x(), ints(&[3, -6])]]);
+    let pad = with("Pad(%x, %n) {mode = \"constant\"}", "%a").replace("i64[2]", "i64[4]");
+    agree(&pad, &[vec![x(), ints(&[1, 0, -1, 2])]]);
+    refused(&pad, &[vec![x(), ints(&[-2, 0, -2, 0])]]);
+    let fill = "graph @fill(%n: i64[2]) {\n  %a = ConstantOfShape(%n)\n  return %a\n}\n";
+    refused(fill, &[vec![ints(&[2, -1])]]);
+    let top = "graph @top(%x: f32[3, 6], %k: i64[1]) {\n  %a, %b = TopK(%x, %k)\n  return %a, %b\n}\n";
+    agree(top, &[vec![x(), ints(&[2])], vec![x(), ints(&[0])]]);
+    refused(top, &[vec![x(), ints(&[7])], vec![x(), ints(&[-1])]]);
+}
+
+#[test]
+fn operands_that_do_not_broadcast_are_refused() {
+    let text = "graph @add(%x: f32[n], %y: f32[m]) {\n  %s = Add(%x, %y)\n  return %s\n}\n";
+    let call = |n: usize, m: usize| vec![floats(&[n]), floats(&[m])];
+    agree(text, &[call(4, 4), call(1, 5), call(7, 1), call(0, 0)]);
+    refused(text, &[call(3, 4), call(0, 3), call(5, 0)]);
 }

@@ -483,6 +483,13 @@ pub fn definition(graph: &Graph, node: Node, at: usize) -> Result<Element, Strin
     element.unwrap_or_else(missing).map_err(|e| refuse(graph, node, &e))
 }
 
+/// What a node requires to be zero or above and is not known to be: it is checked in each run.
+pub fn open_requirements(graph: &Graph, node: Node) -> Result<Vec<Expr>, String> {
+    let all = with_cx(graph, node, |cx| cx.op.requirements(cx));
+    let all = all.map_err(|e| format!("{}: {e}", graph.describe(node)))?;
+    Ok(all.into_iter().filter(|e| e.bounds(&Symbol::range).lo.is_none_or(|lo| lo < 0)).collect())
+}
+
 /// Calls `f` with the node as its row's functions see it.
 pub fn with_cx<R>(graph: &Graph, node: Node, f: impl FnOnce(&Cx<'_>) -> R) -> R {
     let n = &graph.nodes[node];

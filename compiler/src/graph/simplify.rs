@@ -5,6 +5,7 @@
 //! `0.0`.
 
 use super::fold::constant_op;
+use super::fuse::open_requirements;
 use super::rewrite::{Outcome, Rewriter, Site, rewrite};
 use super::{Fuel, Report};
 use burin_ir::graph::{Constant, Graph, Value};
@@ -56,9 +57,12 @@ const SEARCHED: usize = 1 << 16;
 /// Simplifies every node for which there is a rule.
 pub fn run(graph: &mut Graph, fuel: &mut Fuel) -> Result<Report, String> {
     let rules: HashMap<&str, Rewrite> = RULES.iter().copied().collect();
-    rewrite(graph, fuel, &mut |r, site| match rules.get(site.data.op.name) {
-        Some(rule) => rule(r, site),
-        None => Ok(Outcome::Keep),
+    rewrite(graph, fuel, &mut |r, site| {
+        let Some(rule) = rules.get(site.data.op.name) else { return Ok(Outcome::Keep) };
+        if site.data.op.checks.is_some() && !open_requirements(r.old, site.node)?.is_empty() {
+            return Ok(Outcome::Declined("it checks what depends on data".into()));
+        }
+        rule(r, site)
     })
 }
 
@@ -138,7 +142,12 @@ fn permutation(given: Option<&[i64]>, rank: usize) -> Vec<i64> {
 /// most one dimension left open), and one that changes nothing vanishes.
 fn reshape(r: &mut Rewriter<'_>, site: &Site<'_>) -> Result<Outcome, String> {
     let Some(mut x) = operand(site, 0) else { return Ok(Outcome::Keep) };
-    let through = r.made_by(x).filter(|d| d.op.name == "Reshape").and_then(|d| d.inputs[0]);
+    let through = match r.graph.producer(x) {
+        Some((n, 0)) if r.graph.nodes[n].op.name == "Reshape" => {
+            open_requirements(&r.graph, n)?.is_empty().then(|| r.graph.nodes[n].inputs[0]).flatten()
+        }
+        _ => None,
+    };
     let reshaped = through.is_some();
     x = through.unwrap_or(x);
     if same_type(r, site, x) {

@@ -32,7 +32,7 @@ pub(super) struct Memory {
     pub(super) slot_of: HashMap<RootId, (Slot, Expr)>,
     /// How many slots of its own there are.
     pub(super) slots: usize,
-    /// The roots with a slot, by the event that first writes them.
+    /// The roots with a slot, after the event that first writes them, in the order of events.
     starts: Vec<(usize, RootId)>,
 }
 
@@ -64,7 +64,8 @@ impl Memory {
 
     /// The roots that get memory in a slot right before an event, with their sizes in bytes.
     pub(super) fn allocs(&self, event: usize) -> impl Iterator<Item = (RootId, &Expr)> {
-        let now = self.starts.iter().filter(move |(at, _)| *at == event);
+        let from = self.starts.partition_point(|(at, _)| *at < event);
+        let now = self.starts[from..].iter().take_while(move |(at, _)| *at == event);
         now.map(|(_, root)| (*root, &self.slot_of[root].1))
     }
 }
@@ -88,10 +89,7 @@ fn lives(places: &Places, events: &[Event]) -> (HashMap<RootId, Life>, Vec<RootI
 fn size(graph: &Graph, places: &Places, root: RootId) -> Option<Expr> {
     match &places.roots[root] {
         Root::Arena(bytes) => Some(bytes.clone()),
-        Root::Output(i) => {
-            let ty = graph.tensor_type(graph.outputs()[*i])?;
-            Some(ty.elements() * ty.dtype.bytes() as i64)
-        }
+        Root::Output(i) => Some(graph.tensor_type(graph.outputs()[*i])?.bytes()),
         Root::Input(_) | Root::State(_) | Root::Weight(_) => None,
     }
 }

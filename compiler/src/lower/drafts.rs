@@ -115,8 +115,7 @@ pub(super) fn final_copies(
         let from = &places.roots[places.of(s.next).root];
         if matches!(from, Root::State(_)) {
             let ty = graph.tensor_type(s.next).ok_or("a state is no tensor")?;
-            let bytes = ty.elements() * ty.dtype.bytes() as i64;
-            copy_to(places, s.next, None, Root::Arena(bytes), &name)?;
+            copy_to(places, s.next, None, Root::Arena(ty.bytes()), &name)?;
             held.push((i, Some(places.roots.len() - 1), name));
         } else {
             held.push((i, None, name));

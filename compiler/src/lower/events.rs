@@ -138,12 +138,8 @@ impl Events<'_> {
 
     fn node(&mut self, node: Node, lowering: &mut Lowering<'_>) -> Result<(), String> {
         let data = &self.graph.nodes[node];
-        let named = |e: String| format!("{}: {e}", self.graph.describe(node));
-        if let Some(checks) = data.op.checks {
-            let wanted = fuse::with_cx(self.graph, node, checks).map_err(named)?;
-            let open = wanted.into_iter().filter(|e| e.bounds(&Symbol::range).lo.is_none_or(|lo| lo < 0));
-            self.all.extend(open.map(|e| Event::Check(e, self.graph.describe(node))));
-        }
+        let open = fuse::open_requirements(self.graph, node)?;
+        self.all.extend(open.into_iter().map(|e| Event::Check(e, self.graph.describe(node))));
         if !data.regions.is_empty() {
             return regions::control(self, node, lowering)
                 .map_err(|e| format!("{} cannot be compiled: {e}", self.graph.describe(node)));

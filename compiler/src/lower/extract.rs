@@ -1,8 +1,8 @@
 //! A region as a graph of its own: what it uses from around it becomes inputs.
 
 use burin_ir::DType;
+use burin_ir::Tensor;
 use burin_ir::graph::{Constant, Def, Graph, Node, NodeData, Region, RegionData, State, Value};
-use burin_ir::{Expr, Tensor};
 use std::collections::HashMap;
 
 /// What a region's values are to the graph that it becomes.
@@ -104,9 +104,4 @@ impl Copier<'_> {
             self.outer.regions[from].results.iter().map(|v| self.value(*v)).collect();
         to
     }
-}
-
-/// Bytes of a tensor of that type and shape.
-pub(super) fn bytes(dtype: DType, shape: &[Expr]) -> Expr {
-    Expr::product(shape) * dtype.bytes() as i64
 }

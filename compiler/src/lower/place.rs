@@ -212,8 +212,7 @@ impl Places {
             self.placed.insert(v, Placed { root, offset, layout, whole: false });
             return;
         }
-        let bytes = ty.elements() * ty.dtype.bytes() as i64;
-        let root = outputs.get(&v).map_or(Root::Arena(bytes), |i| Root::Output(*i));
+        let root = outputs.get(&v).map_or(Root::Arena(ty.bytes()), |i| Root::Output(*i));
         let layout = fusion.orders.of(v).map(|order| Layout::ordered(&ty.shape, order));
         self.place_root(graph, v, root, layout);
     }

@@ -5,16 +5,16 @@
 //! are places in it that move on with each iteration.
 
 use super::events::{Control, Draft, Event, Events, Inner, Kind};
-use super::extract::{Roles, bytes, extract};
+use super::extract::{Roles, extract};
 use super::group::{self, Layout};
 use super::level::{Entry, Level, Lowering};
-use super::place::{Root, RootId};
+use super::place::{Places, Root, RootId};
 use super::sizes::follows;
 use crate::graph::fuse::captures;
-use crate::import::onnx::control::VARYING;
-use burin_ir::graph::{Def, Graph, Node, NodeData, Region, Value};
+use burin_ir::graph::{Graph, Node, NodeData, Region, Value};
 use burin_ir::ops::control::reversed;
 use burin_ir::{DType, Expr, Symbol, TensorType};
+use std::collections::HashSet;
 
 /// The events of a node with regions.
 pub(super) fn control(e: &mut Events<'_>, node: Node, lowering: &mut Lowering<'_>) -> Result<(), String> {
@@ -24,11 +24,11 @@ pub(super) fn control(e: &mut Events<'_>, node: Node, lowering: &mut Lowering<'_
         "If" => branches(e, data, lowering),
         "Loop" => {
             let r = Repeated::of_loop(graph, data, lowering)?;
-            repeated(e, data, r, lowering)
+            repeated(e, r, lowering)
         }
         "Scan" => {
             let r = Repeated::of_scan(graph, data, lowering)?;
-            repeated(e, data, r, lowering)
+            repeated(e, r, lowering)
         }
         other => Err(format!("there is no lowering of the regions of {other}")),
     }
@@ -85,7 +85,7 @@ fn branches(e: &mut Events<'_>, data: &NodeData, lowering: &mut Lowering<'_>) ->
         for (outer, result) in data.outputs.iter().zip(&results) {
             names.extend(renamed(tensor(graph, *outer)?, tensor(graph, *result)?));
         }
-        let outer_bytes = |v: &Value| tensor(graph, *v).map(|t| bytes(t.dtype, &t.shape));
+        let outer_bytes = |v: &Value| tensor(graph, *v).map(TensorType::bytes);
         let sizes: Vec<Expr> = data.outputs.iter().map(outer_bytes).collect::<Result<_, _>>()?;
         let mut told = |events: &mut Events<'_>, _: &mut Lowering<'_>| {
             names.iter().for_each(|(s, size)| events.set(*s, size.clone()));
@@ -210,7 +210,7 @@ impl Repeated {
             let (first, param) = (tensor(graph, *operand)?, tensor(graph, *param)?);
             let pairs = param.shape.iter().zip(&first.shape);
             let own = pairs.filter_map(|(p, f)| Some((p.as_symbol()?, f.clone())));
-            out.extend(own.filter(|(s, _)| s.name().starts_with(VARYING)));
+            out.extend(own.filter(|(s, _)| s.name().starts_with(Symbol::VARYING)));
         }
         Ok(out)
     }
@@ -232,7 +232,7 @@ fn begin(e: &mut Events<'_>, operand: Value, result: Value, varies: bool) -> Res
     let ty = tensor(graph, operand)?;
     if varies {
         e.managed.insert(root);
-        e.all.push(Event::Alloc(root, bytes(ty.dtype, &ty.shape)));
+        e.all.push(Event::Alloc(root, ty.bytes()));
     }
     let lowered = group::copy(graph, e.fusion, e.places, operand, &Layout::contiguous(&ty.shape))?;
     let name = "the first value of a loop".to_owned();
@@ -240,12 +240,7 @@ fn begin(e: &mut Events<'_>, operand: Value, result: Value, varies: bool) -> Res
     Ok(root)
 }
 
-fn repeated(
-    e: &mut Events<'_>,
-    data: &NodeData,
-    r: Repeated,
-    lowering: &mut Lowering<'_>,
-) -> Result<(), String> {
+fn repeated(e: &mut Events<'_>, r: Repeated, lowering: &mut Lowering<'_>) -> Result<(), String> {
     let graph = e.graph;
     let entry = e.known.clone();
     let varying = r.varying(graph)?;
@@ -281,7 +276,7 @@ fn repeated(
             return Err(format!("the elements {ty} that it scans or collects vary in size"));
         }
         let (root, start) = places(e, &[v])?.swap_remove(0);
-        Ok((root, start + at * bytes(ty.dtype, &ty.shape)))
+        Ok((root, start + at * ty.bytes()))
     };
     let mut input_places: Vec<(RootId, Expr)> = cells.into_iter().map(|c| (c, Expr::ZERO)).collect();
     for (operand, param, from_end) in &r.scanned {
@@ -307,7 +302,6 @@ fn repeated(
             e.set(outer, inner);
         }
     }
-    debug_assert!(data.outputs.iter().all(|v| matches!(graph.values[*v].def, Def::Result(..))));
     e.sizes(lowering);
     Ok(())
 }
@@ -316,7 +310,7 @@ fn repeated(
 fn body(
     inner: Graph,
     r: &Repeated,
-    entry: &std::collections::HashSet<Symbol>,
+    entry: &HashSet<Symbol>,
     varying: &[(Symbol, Expr)],
     varies: impl Fn(&TensorType) -> bool,
     lowering: &mut Lowering<'_>,
@@ -335,7 +329,7 @@ fn body(
             let (now, next) = (tensor(graph, s.value)?, tensor(graph, s.next)?);
             if varies(now) {
                 sizes.extend(renamed(now, next));
-                grow(events, i, bytes(next.dtype, &next.shape));
+                grow(events, i, next.bytes());
             }
         }
         // All are read before any is set.
@@ -362,7 +356,7 @@ fn body(
 
 /// Gives a state whose size changes its memory right before its next value is copied there.
 fn grow(events: &mut Events<'_>, state: usize, bytes: Expr) {
-    let own = |e: &Event, places: &super::place::Places| match e {
+    let own = |e: &Event, places: &Places| match e {
         Event::Call(d) if places.roots[d.writes] == Root::State(state) => Some(d.writes),
         _ => None,
     };

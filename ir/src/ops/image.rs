@@ -25,6 +25,7 @@ pub const ROWS: &[OpRow] = &[
             AttrSpec::new("strides", AttrKind::Ints, Default::Absent),
         ],
         tolerance: SUM_TOLERANCE,
+        checks: Some(col2im_checks),
         samples: &[
             "Col2Im(f32[2,12,9], i64[2] = [4, 5], i64[2] = [2, 3])",
             "Col2Im(f64[1,4,12], i64[2] = [5, 6], i64[2] = [2, 2]) \
@@ -122,6 +123,15 @@ fn col2im_infer(cx: &Cx<'_>) -> Result<Vec<Info>, String> {
     }
     let shape = [n.clone(), channels.floor_div(&size)].into_iter().chain(image);
     Ok(vec![TensorType::new(x.dtype, shape).into()])
+}
+
+/// There must be as many blocks as an image whose size is read from data has.
+fn col2im_checks(cx: &Cx<'_>) -> Result<Vec<Expr>, String> {
+    let (image, block) = (target(cx, 1, "image_shape")?, target(cx, 2, "block_shape")?);
+    let attrs = col2im_window(cx, &image, &block)?;
+    let blocks = Expr::product(&col2im_blocks(&attrs, &image, &block));
+    let more = blocks - cx.shape(0)?.last().cloned().unwrap_or(Expr::ONE);
+    Ok(vec![-&more, more])
 }
 
 /// Each element of the image gathers what blocks hold for it.

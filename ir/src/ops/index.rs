@@ -5,6 +5,7 @@
 
 use super::contract::shared;
 use super::rules::{self, INT, NUMBER, indices};
+use super::shape::{read_sizes, size};
 use super::{EvalCx, Lower, Meaning, OpRow, one};
 use crate::attr::{AttrKind, AttrSpec, Default};
 use crate::dtype::DType;
@@ -69,6 +70,7 @@ pub const ROWS: &[OpRow] = &[
     },
     OpRow {
         attrs: &[AttrSpec::new("axis", AttrKind::Int, Default::Int(-1))],
+        checks: Some(|cx| Ok(read_sizes(cx, 1))),
         samples: &[
             "OneHot(i64[4] in -3..5, i64[] = 5, f32[2])",
             "OneHot(i32[2,2] in 0..3, i64[1] = [3], i8[2]) {axis = 1}",
@@ -253,7 +255,7 @@ fn gather_nd_element(cx: &Cx<'_>, _: usize) -> Result<Element, String> {
 /// OneHot's depth where it is known; it may be of any number type.
 fn one_hot_depth(cx: &Cx<'_>) -> Option<Expr> {
     let float = || cx.known_floats(1)?.first().map(|d| Expr::from(*d as i64));
-    cx.known(1).and_then(|k| k.first().cloned()).or_else(float)
+    cx.known(1).and_then(|k| k.first().map(size)).or_else(float)
 }
 
 fn one_hot_infer(cx: &Cx<'_>) -> Result<Vec<Info>, String> {

@@ -136,7 +136,7 @@ pub struct OpRow {
     /// Whether the result holds the first operand's elements in the same row-major order, under
     /// another shape: compiled code then needs no copy. Only for [`Meaning::Movement`].
     pub view: bool,
-    /// What must be zero or above: a call in which one is not is refused.
+    /// What must be zero or above besides what follows from the meaning: see [`OpRow::requirements`].
     pub checks: Option<ChecksFn>,
     /// What it does besides computing its results.
     pub effect: Effect,
@@ -334,6 +334,18 @@ impl OpRow {
 }
 
 impl OpRow {
+    /// What must be zero or above: a call in which one is not is refused.
+    pub fn requirements(&self, cx: &Cx<'_>) -> Result<Vec<Expr>, String> {
+        let mut all = self.checks.map_or_else(|| Ok(Vec::new()), |f| f(cx))?;
+        if let Meaning::Pointwise(_) = self.meaning {
+            let to = rules::broadcast(cx)?;
+            for i in (0..cx.inputs.len()).filter(|i| cx.has(*i)) {
+                all.extend(rules::broadcasts(cx.shape(i)?, &to));
+            }
+        }
+        Ok(all)
+    }
+
     /// The definition of one element of a result of that type, for a row that has one: from its
     /// meaning, or for a pointwise row from the broadcast of its operands.
     pub fn element(&self, cx: &Cx<'_>, output: usize, ty: &TensorType) -> Option<Result<Element, String>> {

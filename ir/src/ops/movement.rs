@@ -4,7 +4,7 @@
 
 use super::contract::shared;
 use super::rules::{self, ANY, indices};
-use super::shape::{size, target};
+use super::shape::{numbers, read_sizes, size, target};
 use super::{Meaning, OpRow, many, one, opt};
 use crate::attr::{AttrKind, AttrSpec, Default};
 use crate::dtype::DType;
@@ -26,6 +26,7 @@ const fn int(name: &'static str, default: i64) -> AttrSpec {
 /// The family.
 pub const ROWS: &[OpRow] = &[
     OpRow {
+        checks: Some(expand_checks),
         samples: &[
             "Expand(f32[3,1], i64[3] = [2, 1, 4])",
             "Expand(i8[], i64[2] = [2, 3])",
@@ -72,6 +73,7 @@ pub const ROWS: &[OpRow] = &[
     OpRow {
         outputs: (1, usize::MAX),
         attrs: &[int("axis", 0), AttrSpec::new("num_outputs", AttrKind::Int, Default::Absent)],
+        checks: Some(split_checks),
         samples: &[
             "Split(f32[7,2]) {num_outputs = 3} -> 3",
             "Split(i32[2,6], i64[2] = [4, 2]) {axis = 1} -> 2",
@@ -107,6 +109,7 @@ pub const ROWS: &[OpRow] = &[
         )
     },
     OpRow {
+        checks: Some(|cx| Ok(read_sizes(cx, 1))),
         samples: &[
             "Tile(f32[2,3], i64[2] = [2, 1])",
             "Tile(i8[3], i64[1] = [4])",
@@ -122,6 +125,10 @@ pub const ROWS: &[OpRow] = &[
     },
     OpRow {
         attrs: &[AttrSpec::new("mode", AttrKind::Str, Default::Str("constant"))],
+        checks: Some(|cx| {
+            let left = cx.shape(0)?.iter().zip(pads(cx)?).map(|(d, (before, after))| before + d + after);
+            Ok(left.collect())
+        }),
         samples: &[
             "Pad(f32[2,3], i64[4] = [1, 0, 2, 3], f32[])",
             "Pad(i32[4], i64[2] = [-1, 2])",
@@ -209,6 +216,14 @@ fn moved(cx: &Cx<'_>, axes: Vec<Symbol>, index: Vec<Expr>) -> Result<Element, St
 fn expand_infer(cx: &Cx<'_>) -> Result<Vec<Info>, String> {
     let shape = rules::broadcast_shapes(cx.shape(0)?, &target(cx, 1, "shape")?)?;
     shaped(cx, shape)
+}
+
+/// Both the operand and the target broadcast to the result.
+fn expand_checks(cx: &Cx<'_>) -> Result<Vec<Expr>, String> {
+    let (from, target) = (cx.shape(0)?, target(cx, 1, "shape")?);
+    let to = rules::broadcast_shapes(from, &target)?;
+    let both = [from, &target].into_iter().flat_map(|s| rules::broadcasts(s, &to));
+    Ok(both.chain(read_sizes(cx, 1)).collect())
 }
 
 fn expand_element(cx: &Cx<'_>, _: usize) -> Result<Element, String> {
@@ -323,6 +338,13 @@ fn split_infer(cx: &Cx<'_>) -> Result<Vec<Info>, String> {
         Ok(TensorType::new(cx.dtype(0)?, shape).into())
     };
     sizes.into_iter().map(part).collect()
+}
+
+/// Sizes that are read from data must be those of all there is.
+fn split_checks(cx: &Cx<'_>) -> Result<Vec<Expr>, String> {
+    let (axis, sizes) = split_sizes(cx)?;
+    let left = sizes.iter().fold(cx.shape(0)?[axis].clone(), |left, size| left - size);
+    Ok(read_sizes(cx, 1).into_iter().chain([-&left, left]).collect())
 }
 
 fn split_element(cx: &Cx<'_>, output: usize) -> Result<Element, String> {
@@ -462,7 +484,7 @@ fn pads(cx: &Cx<'_>) -> Result<Vec<(Expr, Expr)>, String> {
         Some(axes) => axes.iter().map(|a| cx.axis(*a, rank)).collect::<Result<Vec<_>, _>>()?,
         None => (0..rank).collect(),
     };
-    let pads = target(cx, 1, "pads")?;
+    let pads = numbers(cx, 1, "pads")?;
     if pads.len() != 2 * axes.len() {
         let (n, found) = (2 * axes.len(), rules::show(&pads));
         return Err(format!("pads are {found}, expected {n} of them"));

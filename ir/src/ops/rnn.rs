@@ -21,19 +21,20 @@ const fn attr(name: &'static str, kind: AttrKind, default: Default) -> AttrSpec 
     AttrSpec::new(name, kind, default)
 }
 
+// What the layers have in common.
+const ALPHA: AttrSpec = attr("activation_alpha", AttrKind::Floats, Default::Absent);
+const BETA: AttrSpec = attr("activation_beta", AttrKind::Floats, Default::Absent);
+const ACTIVATIONS: AttrSpec = attr("activations", AttrKind::Strs, Default::Absent);
+const CLIP: AttrSpec = attr("clip", AttrKind::Float, Default::Absent);
+const DIRECTION: AttrSpec = attr("direction", AttrKind::Str, Default::Str("forward"));
+const HIDDEN_SIZE: AttrSpec = attr("hidden_size", AttrKind::Int, Default::Absent);
+const LAYOUT: AttrSpec = attr("layout", AttrKind::Int, Default::Int(0));
+
 /// The family.
 pub const ROWS: &[OpRow] = &[
     OpRow {
         outputs: (1, 2),
-        attrs: &[
-            attr("activation_alpha", AttrKind::Floats, Default::Absent),
-            attr("activation_beta", AttrKind::Floats, Default::Absent),
-            attr("activations", AttrKind::Strs, Default::Absent),
-            attr("clip", AttrKind::Float, Default::Absent),
-            attr("direction", AttrKind::Str, Default::Str("forward")),
-            attr("hidden_size", AttrKind::Int, Default::Absent),
-            attr("layout", AttrKind::Int, Default::Int(0)),
-        ],
+        attrs: &[ALPHA, BETA, ACTIVATIONS, CLIP, DIRECTION, HIDDEN_SIZE, LAYOUT],
         tolerance: Largest(32.0),
         samples: &[
             "RNN(f32[3,2,4], f32[1,5,4], f32[1,5,5]) -> 2",
@@ -51,13 +52,13 @@ pub const ROWS: &[OpRow] = &[
     OpRow {
         outputs: (1, 2),
         attrs: &[
-            attr("activation_alpha", AttrKind::Floats, Default::Absent),
-            attr("activation_beta", AttrKind::Floats, Default::Absent),
-            attr("activations", AttrKind::Strs, Default::Absent),
-            attr("clip", AttrKind::Float, Default::Absent),
-            attr("direction", AttrKind::Str, Default::Str("forward")),
-            attr("hidden_size", AttrKind::Int, Default::Absent),
-            attr("layout", AttrKind::Int, Default::Int(0)),
+            ALPHA,
+            BETA,
+            ACTIVATIONS,
+            CLIP,
+            DIRECTION,
+            HIDDEN_SIZE,
+            LAYOUT,
             attr("linear_before_reset", AttrKind::Int, Default::Int(0)),
         ],
         tolerance: Largest(32.0),
@@ -77,14 +78,14 @@ pub const ROWS: &[OpRow] = &[
     OpRow {
         outputs: (1, 3),
         attrs: &[
-            attr("activation_alpha", AttrKind::Floats, Default::Absent),
-            attr("activation_beta", AttrKind::Floats, Default::Absent),
-            attr("activations", AttrKind::Strs, Default::Absent),
-            attr("clip", AttrKind::Float, Default::Absent),
-            attr("direction", AttrKind::Str, Default::Str("forward")),
-            attr("hidden_size", AttrKind::Int, Default::Absent),
+            ALPHA,
+            BETA,
+            ACTIVATIONS,
+            CLIP,
+            DIRECTION,
+            HIDDEN_SIZE,
             attr("input_forget", AttrKind::Int, Default::Int(0)),
-            attr("layout", AttrKind::Int, Default::Int(0)),
+            LAYOUT,
         ],
         tolerance: Largest(32.0),
         samples: &[

@@ -92,6 +92,15 @@ pub fn broadcast(cx: &Cx<'_>) -> Result<Vec<Expr>, String> {
     Ok(out)
 }
 
+/// What is zero where a shape broadcasts to another, for each dimension in which that is open, and below
+/// zero elsewhere.
+pub fn broadcasts(from: &[Expr], to: &[Expr]) -> Vec<Expr> {
+    let lead = to.len().saturating_sub(from.len());
+    let differs = |a: &Expr, b: &Expr| Expr::ONE - (a - b).is_zero();
+    let clash = |(d, t): (&Expr, &Expr)| -(&(differs(d, t) * differs(d, &Expr::ONE)));
+    from.iter().zip(&to[lead..]).filter(|(d, t)| d != t && **d != 1).map(clash).collect()
+}
+
 /// The index at which an operand of shape `from` is read for the element `index` of the shape `to`
 /// that it broadcasts to: aligned at the end, clamped where a dimension is or may be 1.
 pub fn broadcast_index(from: &[Expr], to: &[Expr], index: &[Expr]) -> Vec<Expr> {

@@ -102,6 +102,7 @@ pub const ROWS: &[OpRow] = &[
     },
     OpRow {
         attrs: &[AttrSpec::new("value", AttrKind::Tensor, Default::Absent)],
+        checks: Some(|cx| Ok(read_sizes(cx, 0))),
         eval: Some(constant_of_shape_eval),
         samples: &["ConstantOfShape(i64[2] = [2, 3])", "ConstantOfShape(i64[0] = [])"],
         ..OpRow::new(
@@ -170,12 +171,23 @@ pub(super) fn size(e: &Expr) -> Expr {
     }
 }
 
-/// The contents of a one-dimensional operand that says sizes: as far as they are known, and else a
-/// fresh symbol for each element.
+/// What of an operand's contents depends on data, each of which must be a size.
+pub(super) fn read_sizes(cx: &Cx<'_>, i: usize) -> Vec<Expr> {
+    let known = cx.known(i).unwrap_or_default();
+    known.iter().filter(|e| e.as_const().is_none()).cloned().collect()
+}
+
+/// The contents of a one-dimensional operand that says sizes: see [`numbers`].
 pub(super) fn target(cx: &Cx<'_>, i: usize, what: &str) -> Result<Vec<Expr>, String> {
+    Ok(numbers(cx, i, what)?.iter().map(size).collect())
+}
+
+/// The contents of a one-dimensional operand that says numbers of either sign: as far as they are known,
+/// and else a fresh symbol for each element.
+pub(super) fn numbers(cx: &Cx<'_>, i: usize, what: &str) -> Result<Vec<Expr>, String> {
     rules::expect(&format!("input {i} ({what})"), cx.dtype(i)?, rules::INT)?;
     if let Some(known) = cx.known(i) {
-        return Ok(known.iter().map(size).collect());
+        return Ok(known.to_vec());
     }
     match cx.shape(i)? {
         [n] => match n.as_const() {

@@ -2,7 +2,7 @@
 
 use super::procedure::{Draft, Procedure, each, merge_sort, named, symbol};
 use super::rules;
-use super::shape::target;
+use super::shape::{read_sizes, target};
 use super::{EvalCx, Lower, Meaning, OpRow, one};
 use crate::attr::{AttrKind, AttrSpec, Default};
 use crate::dtype::DType;
@@ -22,6 +22,10 @@ pub const ROWS: &[OpRow] = &[OpRow {
     outputs: (2, 2),
     attrs: &[int("axis", -1), int("largest", 1), int("sorted", 1)],
     eval: Some(top_k_eval),
+    checks: Some(|cx| {
+        let (n, k) = lengths(cx)?;
+        Ok(read_sizes(cx, 1).into_iter().chain([n - k]).collect())
+    }),
     samples: &[
         "TopK(f32[3,7], i64[1] = [3]) -> 2",
         "TopK(i32[4,2], i64[1] = [2]) {axis = 0, largest = 0} -> 2",

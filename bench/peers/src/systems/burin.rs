@@ -125,7 +125,10 @@ impl Frame {
     }
 }
 
-/// The ABI's `parallel_for` over the [`Pool`] that `host` points at.
+/// The ABI's `parallel_for`.
+///
+/// # Safety
+/// `host` points at a live [`Pool`], and `task` may be called with `frame` as the ABI says.
 unsafe extern "C" fn parallel_for(host: *mut c_void, task: TaskFn, frame: *const u64, tasks: i64) {
     // SAFETY: `run` has passed its pool, which outlives the call.
     let pool = unsafe { &*host.cast_const().cast::<Pool>() };

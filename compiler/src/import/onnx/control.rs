@@ -142,9 +142,9 @@ impl<'m> Importer<'m, '_> {
         let (Type::Tensor(p), Type::Tensor(r)) = (param, result) else { return false };
         let mut changed = false;
         for (a, b) in p.shape.iter_mut().zip(&r.shape) {
-            let own = a.as_symbol().is_some_and(|s| s.name().starts_with(VARYING));
+            let own = a.as_symbol().is_some_and(|s| s.name().starts_with(Symbol::VARYING));
             if a != b && !own {
-                *a = Symbol::new(&format!("{VARYING}{}", self.graph.fresh_symbols)).into();
+                *a = Symbol::new(&format!("{}{}", Symbol::VARYING, self.graph.fresh_symbols)).into();
                 self.graph.fresh_symbols += 1;
                 changed = true;
             }
@@ -340,9 +340,6 @@ impl Guesses {
         self.made.len() <= MOST_GUESSES
     }
 }
-
-/// What the names of sizes begin with that change from one iteration to the next.
-pub(crate) const VARYING: &str = "?v";
 
 fn graph<'m>(graphs: &Graphs<'m>, name: &str) -> Result<&'m GraphProto, String> {
     let found = graphs.iter().find(|(n, _)| *n == name);

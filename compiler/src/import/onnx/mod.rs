@@ -12,7 +12,7 @@
 mod attention;
 mod attrs;
 mod body;
-pub(crate) mod control;
+mod control;
 mod flex;
 mod fused;
 mod inputs;

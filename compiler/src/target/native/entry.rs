@@ -61,7 +61,8 @@ pub struct Entry<'a> {
     first: usize,
     /// Where each symbol is in the table.
     table: HashMap<Symbol, usize>,
-    /// The stretches of steps that are functions: a block's number, and which of its steps.
+    /// The stretches of steps that are functions, block after block: a block's number, and which of its
+    /// steps.
     chunks: Vec<(usize, Range<usize>)>,
 }
 
@@ -356,8 +357,9 @@ impl<'a> Entry<'a> {
 
     /// The functions that hold a block's steps.
     pub(super) fn parts_of(&self, block: usize) -> impl Iterator<Item = Part> {
-        let of = self.chunks.iter().enumerate().filter(move |(_, (b, _))| *b == block);
-        of.map(|(i, _)| Part::Steps(i))
+        let from = self.chunks.partition_point(|(b, _)| *b < block);
+        let to = self.chunks.partition_point(|(b, _)| *b <= block);
+        (from..to).map(Part::Steps)
     }
 
     /// Where a symbol is in the table, in bytes.

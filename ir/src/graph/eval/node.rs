@@ -49,9 +49,7 @@ pub fn eval_op(o: &Operation<'_>, inputs: &[Option<Tensor>]) -> Result<Vec<Tenso
         other => Err(format!("a result is {other}, and only tensors can be evaluated")),
     });
     let types: Vec<TensorType> = types.collect::<Result<_, _>>()?;
-    if let Some(checks) = o.op.checks
-        && let Some(found) = checks(&cx)?.iter().filter_map(Expr::as_const).find(|v| *v < 0)
-    {
+    if let Some(found) = o.op.requirements(&cx)?.iter().filter_map(Expr::as_const).find(|v| *v < 0) {
         return Err(format!("a value is out of range: found {found}, expected 0 or more"));
     }
     let results = match (o.op.eval, o.op.meaning) {
