@@ -1,6 +1,7 @@
 //! What all passes have in common.
 
 use super::Fuel;
+use crate::lower::schedule::Machine;
 use crate::pipeline::{self, GRAPH_PASSES};
 use burin_ir::graph::eval::eval;
 use burin_ir::graph::{Builder, Graph, verify};
@@ -56,6 +57,20 @@ fn shared_constants_are_not_evaluated_exponentially() {
     super::fold::run(&mut g, &mut Fuel::unlimited()).expect("folds");
     let c = g.constant(g.outputs()[0]).expect("a constant");
     assert_eq!(c.materialise().expect("evaluates").get(0).as_f64(), 2f64.powi(100));
+}
+
+/// A group whose definition uses each value twice is 2^n long where it is walked as a tree.
+#[test]
+fn values_that_a_group_uses_twice_are_not_lowered_exponentially() {
+    let mut g = Graph::new("doubling");
+    let mut x = g.add_input("x", TensorType::new(DType::F32, [4]));
+    for _ in 0..100 {
+        x = Builder::new(&mut g).op("Mul", &[x, x], Vec::new()).expect("the op fits");
+    }
+    g.add_output("y", x);
+    let machine = Machine::with_vectors(256, 16);
+    let (program, _) = pipeline::compile(&mut g, &machine, Fuel::unlimited(), &mut |_, _| ()).expect("compiles");
+    assert!(program.kernels.len() < 4, "{} kernels for a hundred nodes", program.kernels.len());
 }
 
 /// Each amount of fuel makes one rewrite more than the one before, and all of them compute the same.

@@ -51,7 +51,7 @@ impl<'a> Kernels<'a> {
     }
 
     pub(super) fn of(&mut self, nest: &Nest, name: &str) -> Use {
-        let key = format!("{:?} {:?} {:?}", nest.axes, nest.buffers, nest.stores);
+        let key = nest.text();
         let kernel = match self.by_nest.get(&key) {
             Some(k) => *k,
             None => {

@@ -24,6 +24,19 @@ pub struct Nest {
     pub stores: Vec<Store>,
 }
 
+impl Nest {
+    /// A text that two nests share only where they are equal but for their names.
+    pub fn text(&self) -> String {
+        let mut out = format!("{:?} {:?}", self.axes, self.buffers);
+        let mut numbers = HashMap::new();
+        for store in &self.stores {
+            text(&store.value, &mut numbers, &mut out);
+            out.push_str(&format!("store {} {:?} #{};", store.buffer, store.index, numbers[&store.value.key()]));
+        }
+        out
+    }
+}
+
 /// A buffer of a nest.
 #[derive(Clone, Debug, PartialEq)]
 pub struct NestBuffer {
@@ -332,6 +345,28 @@ pub fn visit(t: &Term, f: &mut dyn FnMut(&Term)) {
         }
     }
     go(t, f, &mut HashSet::new());
+}
+
+/// A text that two terms share only where they are equal. Each distinct sub-term is written once and
+/// named by its number after that: as a tree, a term whose sub-terms are shared is exponentially
+/// longer.
+fn text(t: &Term, numbers: &mut HashMap<usize, usize>, out: &mut String) {
+    if let Some(n) = numbers.get(&t.key()) {
+        out.push_str(&format!("#{n};"));
+        return;
+    }
+    children(t).into_iter().for_each(|child| text(child, numbers, out));
+    let own = match t.kind() {
+        TermKind::Load { input, index } => format!("load {input} {index:?}"),
+        TermKind::Const(c) => format!("const {c:?}"),
+        TermKind::Index(e) => format!("index {e:?}"),
+        TermKind::Op(op, args) => format!("{op:?} {}", args.len()),
+        TermKind::If { cond, .. } => format!("if {cond:?}"),
+        TermKind::Reduce { op, vars, .. } => format!("reduce {op:?} {vars:?}"),
+        TermKind::Bind { symbol, .. } => format!("bind {symbol:?}"),
+    };
+    numbers.insert(t.key(), numbers.len());
+    out.push_str(&format!("{own} {};", t.dtype()));
 }
 
 /// The direct sub-terms.
