@@ -17,7 +17,7 @@ use burin_tests::samples::{self, Expected};
 use std::collections::BTreeSet;
 
 /// The rows that the compiler refuses, in order.
-const REFUSED: &[&str] = &["Compress", "NonZero"];
+const REFUSED: &[&str] = &[];
 
 /// The samples that it refuses besides when their sizes are symbols.
 const REFUSED_SYMBOLIC: &[&str] =

@@ -70,10 +70,52 @@ struct Facts {
     assembled: bool,
 }
 
+impl Facts {
+    /// Those of a value that begins as a copy of its first operand, which has so many elements.
+    fn of_parts(elements: Expr) -> Facts {
+        Facts {
+            reads: HashMap::from([(0, elements)]),
+            renames: false,
+            reduces: false,
+            contracts: false,
+            pointwise: false,
+            assembled: true,
+        }
+    }
+}
+
+/// The first operand of a node that changes it into the result, and its number of elements.
+fn changed(graph: &Graph, node: Node) -> Option<(Value, Expr)> {
+    let n = &graph.nodes[node];
+    let data = n.inputs.first().copied().flatten().filter(|_| is_update(n))?;
+    Some((data, graph.tensor_type(data)?.elements()))
+}
+
 impl Fusion {
     /// The fate of a value; inputs, constants and states are always stored.
     pub fn fate(&self, v: Value) -> Fate {
         self.fates.get(&v).cloned().unwrap_or(Fate::Stored("it comes from outside"))
+    }
+
+    /// The values that may be changed where they lie, since one node that runs uses them, and nothing else
+    /// them or a part of them.
+    pub fn changeable(&self, graph: &Graph) -> HashSet<Value> {
+        let nodes = &graph.regions[graph.body].nodes;
+        let runs = |n: &&Node| !graph.nodes[**n].outputs.iter().all(|o| self.fate(*o) == Fate::Dead);
+        let mut counts: HashMap<Value, usize> = HashMap::new();
+        for v in nodes.iter().filter(runs).flat_map(|n| graph.nodes[*n].inputs.iter().flatten()) {
+            *counts.entry(*v).or_insert(0) += 1;
+        }
+        // What comes later says why a value is pinned; the result of a procedure is so at first.
+        counts.retain(|v, n| *n == 1 && self.pinned.get(v).is_none_or(|why| *why == PROCEDURE));
+        for v in graph.outputs().iter().chain(graph.states.iter().map(|s| &s.next)) {
+            counts.remove(v);
+        }
+        let in_parts = |v: &Value| {
+            let node = graph.producer(*v).map(|(n, _)| n);
+            node.is_some_and(|n| !is_update(&graph.nodes[n]) && assembled_parts(graph, n).is_some())
+        };
+        counts.into_keys().filter(|v| !in_parts(v)).collect()
     }
 
     /// Whether a stored value's kernel holds a sum of products.
@@ -91,7 +133,8 @@ fn pinned(graph: &Graph) -> HashMap<Value, &'static str> {
             pinned.extend(unknown.map(|v| (*v, "sizes are read from it")));
         }
         if is_procedure(n) {
-            pinned.extend(n.inputs.iter().flatten().map(|v| (*v, "a kernel of a row reads it")));
+            let read = n.inputs.iter().skip(usize::from(is_update(n)));
+            pinned.extend(read.flatten().map(|v| (*v, "a kernel of a row reads it")));
             pinned.extend(n.outputs.iter().map(|v| (*v, PROCEDURE)));
         }
         if !n.regions.is_empty() {
@@ -109,13 +152,20 @@ const PROCEDURE: &str = "its op is a kernel of its own";
 
 /// Whether an op's row gives a kernel.
 fn is_procedure(n: &NodeData) -> bool {
-    matches!(n.op.meaning, Meaning::Primitive(Lower::Procedure(_)))
+    matches!(n.op.meaning, Meaning::Primitive(Lower::Procedure(_) | Lower::Update(_)))
+}
+
+/// Whether that kernel changes the elements of the first operand into the result's.
+pub fn is_update(n: &NodeData) -> bool {
+    matches!(n.op.meaning, Meaning::Primitive(Lower::Update(_)))
 }
 
 /// The kernel that a node's row gives, if its op is a procedure.
 pub fn procedure(graph: &Graph, node: Node) -> Result<Option<Procedure>, String> {
     let n = &graph.nodes[node];
-    let Meaning::Primitive(Lower::Procedure(build)) = n.op.meaning else { return Ok(None) };
+    let Meaning::Primitive(Lower::Procedure(build) | Lower::Update(build)) = n.op.meaning else {
+        return Ok(None);
+    };
     let types: Option<Vec<TensorType>> = n.outputs.iter().map(|v| graph.tensor_type(*v).cloned()).collect();
     let types = types.ok_or_else(|| refuse(graph, node, "a result is no tensor"))?;
     let built = with_cx(graph, node, |cx| build(cx, &types));
@@ -175,6 +225,13 @@ pub fn run(graph: &Graph) -> Result<Fusion, String> {
             }
             if is_procedure(&graph.nodes[*node]) {
                 fusion.fates.insert(*v, Fate::Stored(PROCEDURE));
+                if let Some((data, elements)) = changed(graph, *node) {
+                    // The first operand is what is assembled where the result lies.
+                    facts.insert(*v, Facts::of_parts(elements));
+                    fusion.group_sizes.insert(*v, 1);
+                    ends_in.insert(*v, (*v, false));
+                    uses.entry(data).or_default().push(Use { by: *v, operand: 0 });
+                }
                 continue;
             }
             let used = uses.get(v).is_some_and(|u| !u.is_empty());
@@ -425,10 +482,15 @@ fn refuse(graph: &Graph, node: Node, why: &str) -> String {
 }
 
 /// For an op that only puts its operands side by side (Concat, or Pad with a constant), each
-/// operand with its first element's index in the result; the rest is filled with a constant.
+/// operand with its first element's index in the result; the rest is filled with a constant. For one whose
+/// kernel changes its first operand into the result, that operand.
 pub fn assembled_parts(graph: &Graph, node: Node) -> Option<Vec<(Value, Vec<Expr>)>> {
     let n = &graph.nodes[node];
     let out = graph.tensor_type(*n.outputs.first()?)?;
+    if let Some((data, elements)) = changed(graph, node) {
+        let some = elements != 0;
+        return Some(if some { vec![(data, vec![Expr::ZERO; out.rank()])] } else { Vec::new() });
+    }
     match n.op.name {
         "Concat" => {
             let axis = n.attrs.int("axis")?;

@@ -49,6 +49,7 @@ const RULES: &[(&str, Rewrite)] = &[
     ("Pow", |r, s| neutral(r, s, Neutral { float: 1.0, int: 1, either_side: false })),
     ("Where", choose),
     ("Gemm", gemm),
+    ("Put", whole_rows),
 ];
 
 /// Constants of more elements than this are not searched.
@@ -281,4 +282,46 @@ fn gemm(r: &mut Rewriter<'_>, site: &Site<'_>) -> Result<Outcome, String> {
     }
     let node = r.builder().node(site.data.op, &site.data.name, inputs, attrs, 1, Vec::new())?;
     Ok(Outcome::Replace(r.graph.nodes[node].outputs.clone()))
+}
+
+/// Updates at constant positions, a dimension of which fill whole rows of the data, are rows themselves.
+fn whole_rows(r: &mut Rewriter<'_>, site: &Site<'_>) -> Result<Outcome, String> {
+    let [Some(data), Some(at), Some(updates)] = site.inputs[..] else { return Ok(Outcome::Keep) };
+    let shape: Option<Vec<i64>> = r.ty(data).and_then(|t| t.shape.iter().map(Expr::as_const).collect());
+    let constant =
+        r.graph.constant(at).filter(|c| c.ty().elements().as_const().is_some_and(|n| n <= SEARCHED as i64));
+    let (Some(shape), Some(constant)) = (shape, constant) else { return Ok(Outcome::Keep) };
+    let positions = constant.materialise()?;
+    let (mut dims, mut rows) = (positions.shape().to_vec(), positions.to_i64s());
+    let of = |name: &str| site.data.attrs.int(name).and_then(|n| usize::try_from(n).ok()).unwrap_or(0);
+    let (batch, depth) = (of("batch"), of("depth"));
+    let mut left = depth;
+    while left > 1 && dims.len() > batch {
+        let row = shape[batch + left - 1];
+        let whole = |part: &[i64]| {
+            part[0] >= 0
+                && part[0] % row == 0
+                && part.iter().zip(part[0]..).all(|(found, next)| *found == next)
+        };
+        if dims.last().is_none_or(|n| *n as i64 != row)
+            || rows.is_empty()
+            || !rows.chunks(row as usize).all(whole)
+        {
+            break;
+        }
+        rows = rows.chunks(row as usize).map(|part| part[0] / row).collect();
+        dims.pop();
+        left -= 1;
+    }
+    if left == depth {
+        return Ok(Outcome::Keep);
+    }
+    let positions = r.graph.add_constant("", Constant::Data(Tensor::new(&dims, &rows)));
+    let reduction = site.data.attrs.str("reduction").unwrap_or_default().to_owned();
+    let attrs = vec![
+        ("batch", Attr::Int(batch as i64)),
+        ("depth", Attr::Int(left as i64)),
+        ("reduction", Attr::Str(reduction)),
+    ];
+    Ok(Outcome::Replace(vec![r.op("Put", &[data, positions, updates], attrs)?]))
 }

@@ -145,6 +145,11 @@ impl Events<'_> {
                 .map_err(|e| format!("{} cannot be compiled: {e}", self.graph.describe(node)));
         }
         if let Some(call) = procedure::call(self.graph, self.places, node)? {
+            if fuse::is_update(data) {
+                let mut copies = Vec::new();
+                draft(self.graph, self.fusion, self.places, data.outputs[0], &mut copies)?;
+                self.calls(copies);
+            }
             self.all.push(Event::Procedure(call));
             return Ok(());
         }

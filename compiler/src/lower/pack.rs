@@ -8,7 +8,7 @@
 
 use super::group::{self, Layout};
 use super::nest::visit;
-use crate::graph::fuse::{Fate, Fusion, assembled_parts};
+use crate::graph::fuse::{Fate, Fusion, assembled_parts, is_update};
 use crate::graph::layout::{factors, first_load};
 use crate::packing::PANEL;
 use burin_ir::graph::{Graph, Value};
@@ -34,6 +34,9 @@ pub fn layouts(graph: &Graph, fusion: &Fusion) -> Result<HashMap<Value, Layout>,
                 Fate::View(of) => wanted.note(of, None),
                 Fate::Stored(_) => match assembled_parts(graph, *node) {
                     Some(parts) => {
+                        // The kernel of a row wants everything row-major.
+                        let others = graph.nodes[*node].inputs.iter().skip(1).flatten();
+                        others.filter(|_| is_update(&graph.nodes[*node])).for_each(|o| wanted.note(*o, None));
                         for (part, _) in parts {
                             wanted.note_copied(graph, fusion, part)?;
                         }

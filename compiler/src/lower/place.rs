@@ -3,12 +3,13 @@
 //! A **root** is a piece of memory: an input, an output, a state variable, a weight, or a buffer in
 //! the arena. Every stored value and view lies in a root, at an offset and with strides. A view
 //! shares its operand's elements. What Concat and Pad assemble is written in place: their operands
-//! lie in a part of the result, where nothing prevents it, and are copied there otherwise.
+//! lie in a part of the result, where nothing prevents it, and are copied there otherwise. The same goes
+//! for what the kernel of a row changes into its result, if that is of use to nothing else.
 
 use super::group::{Layout, Layouts};
 use super::pack;
 use super::sizes::follows;
-use crate::graph::fuse::{Fate, Fusion, assembled_parts};
+use crate::graph::fuse::{self, Fate, Fusion, assembled_parts};
 use burin_ir::graph::{Def, Graph, Value};
 use burin_ir::{Expr, Symbol, TensorType};
 use std::collections::{HashMap, HashSet};
@@ -108,9 +109,12 @@ impl Places {
             .chain(graph.states.iter().map(|s| s.next))
             .chain(fusion.pinned.keys().copied())
             .collect();
+        let changeable = fusion.changeable(graph);
         for node in &graph.regions[graph.body].nodes {
+            let changes = fuse::is_update(&graph.nodes[*node]);
+            let free = |v: Value| if changes { changeable.contains(&v) } else { !pinned.contains(&v) };
             for v in &graph.nodes[*node].outputs {
-                places.claim_parts(graph, fusion, *v, (&viewed, &pinned), known);
+                places.claim_parts(graph, fusion, *v, (&viewed, &free), known);
             }
         }
         let outputs = places.output_roots(graph, fusion);
@@ -161,7 +165,7 @@ impl Places {
         graph: &Graph,
         fusion: &Fusion,
         whole: Value,
-        (viewed, pinned): (&HashSet<Value>, &HashSet<Value>),
+        (viewed, free): (&HashSet<Value>, &dyn Fn(Value) -> bool),
         known: &HashSet<Symbol>,
     ) {
         let Some((node, _)) = graph.producer(whole) else { return };
@@ -177,7 +181,7 @@ impl Places {
         let times = |v: Value| parts.iter().filter(|(p, _)| *p == v).count();
         for (v, start) in &parts {
             let own_kernel = graph.producer(*v).is_some() && matches!(fusion.fate(*v), Fate::Stored(_));
-            let free = !self.parts.contains_key(v) && !pinned.contains(v) && times(*v) == 1;
+            let free = !self.parts.contains_key(v) && free(*v) && times(*v) == 1;
             // What lies in a part with gaps, or in another order, cannot be seen under another shape.
             let dense = fusion.orders.of(whole).is_none() && dense_part(graph, *v, whole);
             let plain = !viewed.contains(v) || dense;

@@ -56,10 +56,7 @@ impl Body<'_, '_> {
         inputs: &[Option<Value>],
         attrs: Vec<(&str, Attr)>,
     ) -> Result<Value, String> {
-        let row = ops::by_name(op).ok_or_else(|| format!("there is no op {op}"))?;
-        let attrs = attrs.into_iter().map(|(n, a)| (n.to_owned(), a)).collect();
-        let node = self.b.node(row, "", inputs.to_vec(), attrs, 1, Vec::new())?;
-        Ok(self.b.graph.nodes[node].outputs[0])
+        Ok(results(self.b, op, inputs, attrs, 1)?[0])
     }
 
     /// The same elements under another shape, in ONNX's notation: 0 keeps a dimension, -1 takes what
@@ -136,6 +133,20 @@ impl Body<'_, '_> {
         }
         Ok(x)
     }
+}
+
+/// The results of a node of several, with operands that may be absent.
+pub(super) fn results(
+    b: &mut Builder<'_>,
+    op: &str,
+    inputs: &[Option<Value>],
+    attrs: Vec<(&str, Attr)>,
+    count: usize,
+) -> Result<Vec<Value>, String> {
+    let row = ops::by_name(op).ok_or_else(|| format!("there is no op {op}"))?;
+    let attrs = attrs.into_iter().map(|(n, a)| (n.to_owned(), a)).collect();
+    let node = b.node(row, "", inputs.to_vec(), attrs, count, Vec::new())?;
+    Ok(b.graph.nodes[node].outputs.clone())
 }
 
 pub(super) fn operand(inputs: Inputs<'_>, i: usize) -> Option<Value> {

@@ -1,4 +1,4 @@
-//! Reading and writing at places that are data: gathers, scatters, selections.
+//! Reading at places that are data: gathers, selections.
 //!
 //! An index may be negative (from the end). It is wrapped and then clamped into bounds, so that any
 //! data is safe to read with.
@@ -6,7 +6,7 @@
 use super::contract::shared;
 use super::rules::{self, INT, NUMBER, indices};
 use super::shape::{read_sizes, size};
-use super::{EvalCx, Lower, Meaning, OpRow, one};
+use super::{Meaning, OpRow, one};
 use crate::attr::{AttrKind, AttrSpec, Default};
 use crate::dtype::DType;
 use crate::element::{Element, Term, reduction};
@@ -14,7 +14,6 @@ use crate::expr::Expr;
 use crate::graph::infer::{Cx, Info};
 use crate::scalar::{Scalar, ScalarOp};
 use crate::symbol::Symbol;
-use crate::tensor::{Tensor, strides};
 use crate::types::TensorType;
 
 const fn int(name: &'static str, default: i64) -> AttrSpec {
@@ -81,29 +80,6 @@ pub const ROWS: &[OpRow] = &[
             &[one("indices"), one("depth").known(), one("values")],
             one_hot_infer,
             Meaning::Movement(one_hot_element),
-        )
-    },
-    OpRow {
-        eval: Some(non_zero_eval),
-        samples: &["NonZero(bool[3,4])", "NonZero(i32[5])", "NonZero(f32[])"],
-        ..OpRow::new(
-            "NonZero",
-            Some(("", 13)),
-            &[one("X")],
-            non_zero_infer,
-            Meaning::Primitive(Lower::Interpreted),
-        )
-    },
-    OpRow {
-        attrs: &[AttrSpec::new("axis", AttrKind::Int, Default::Absent)],
-        eval: Some(compress_eval),
-        samples: &["Compress(f32[4,2], bool[3]) {axis = 0}", "Compress(i8[2,3], bool[6])"],
-        ..OpRow::new(
-            "Compress",
-            Some(("", 28)),
-            &[one("input"), one("condition")],
-            compress_infer,
-            Meaning::Primitive(Lower::Interpreted),
         )
     },
 ];
@@ -287,52 +263,4 @@ fn one_hot_element(cx: &Cx<'_>, _: usize) -> Result<Element, String> {
     let given = negative.select(&(&given + &depth), &given);
     let value = |n: i64| Term::load(cx.dtype(2).unwrap_or(DType::F32), 2, vec![n.into()]);
     Ok(Element { axes, body: place.binary(ScalarOp::Eq, &given).select(&value(1), &value(0)) })
-}
-
-fn non_zero_infer(cx: &Cx<'_>) -> Result<Vec<Info>, String> {
-    let rank = cx.ty(0)?.rank();
-    Ok(vec![TensorType::new(DType::I64, [Expr::from(rank), (cx.fresh)().into()]).into()])
-}
-
-fn non_zero_eval(e: &EvalCx<'_>) -> Result<Vec<Tensor>, String> {
-    let x = e.input(0);
-    let found: Vec<usize> = (0..x.len()).filter(|i| x.get(*i).as_bool()).collect();
-    let dims = strides(x.shape()).into_iter().zip(x.shape());
-    let rows = dims.flat_map(|(s, d)| found.iter().map(move |i| (i / s % d) as i64));
-    Ok(vec![Tensor::new(&[x.rank(), found.len()], &rows.collect::<Vec<_>>())])
-}
-
-fn compress_infer(cx: &Cx<'_>) -> Result<Vec<Info>, String> {
-    let data = cx.ty(0)?;
-    rules::expect("input 1 (condition)", cx.dtype(1)?, rules::BOOL)?;
-    let size: Expr = (cx.fresh)().into();
-    let shape = match cx.attrs.int("axis") {
-        None => vec![size],
-        Some(axis) => {
-            let mut shape = data.shape.clone();
-            shape[cx.axis(axis, data.rank())?] = size;
-            shape
-        }
-    };
-    Ok(vec![TensorType::new(data.dtype, shape).into()])
-}
-
-fn compress_eval(e: &EvalCx<'_>) -> Result<Vec<Tensor>, String> {
-    let (x, condition) = (e.input(0), e.input(1));
-    let (mut shape, axis) = match e.cx.attrs.int("axis") {
-        None => (vec![x.len()], 0),
-        Some(axis) => (x.shape().to_vec(), e.cx.axis(axis, x.rank())?),
-    };
-    if condition.len() > shape[axis] {
-        return Err(format!("condition has {} elements, the axis {}", condition.len(), shape[axis]));
-    }
-    let inner: usize = shape[axis + 1..].iter().product();
-    let extent = shape[axis];
-    let keeps = |i: &usize| {
-        let at = i / inner % extent;
-        at < condition.len() && condition.get(at).as_bool()
-    };
-    let kept: Vec<Scalar> = (0..x.len()).filter(keeps).map(|i| x.get(i)).collect();
-    shape[axis] = condition.scalars().filter(|c| c.as_bool()).count();
-    Ok(vec![Tensor::from_scalars(x.dtype(), &shape, kept)])
 }

@@ -5,6 +5,7 @@
 
 pub mod activation;
 pub mod attention;
+pub mod choose;
 mod compose;
 pub mod contract;
 pub mod control;
@@ -29,6 +30,7 @@ pub mod optimizer;
 pub mod pointwise;
 pub mod pool;
 pub mod procedure;
+pub mod put;
 pub mod qlinear;
 pub mod quantize;
 pub mod random;
@@ -44,8 +46,10 @@ pub mod shape;
 pub mod signal;
 pub mod softmax;
 pub mod sort;
+pub mod suppress;
 #[cfg(test)]
 mod tests;
+pub mod unique;
 mod window;
 pub mod winograd;
 
@@ -92,7 +96,11 @@ pub const FAMILIES: &[&[OpRow]] = &[
     movement::ROWS,
     index::ROWS,
     scatter::ROWS,
+    put::ROWS,
+    choose::ROWS,
     sort::ROWS,
+    unique::ROWS,
+    suppress::ROWS,
     det::ROWS,
     resize::ROWS,
     control::ROWS,
@@ -275,6 +283,9 @@ pub enum Lower {
     Regions,
     /// By a kernel of the loop language that the row gives.
     Procedure(ProcedureFn),
+    /// By such a kernel that changes the elements of the first operand into those of the one result,
+    /// which has its type.
+    Update(ProcedureFn),
     /// Not yet: the compiler refuses the node and says so.
     Interpreted,
 }
@@ -353,7 +364,9 @@ impl OpRow {
             Meaning::Movement(f) | Meaning::Primitive(Lower::Element(f)) => Some(f(cx, output)),
             Meaning::Pointwise(f) => Some(pointwise_element(cx, f, ty)),
             Meaning::Composite(_)
-            | Meaning::Primitive(Lower::Procedure(_) | Lower::Regions | Lower::Interpreted) => None,
+            | Meaning::Primitive(
+                Lower::Procedure(_) | Lower::Update(_) | Lower::Regions | Lower::Interpreted,
+            ) => None,
         }
     }
 }

@@ -1,7 +1,9 @@
 //! Ops that are a procedure and no formula: a row gives their kernel in the loop language.
 //!
 //! [`Procedure::kernel`] computes all results of a node at once, from operands that lie in memory
-//! row-major and without gaps, as do the results. A [`Draft`] declares its buffers; [`merge_sort`] is
+//! row-major and without gaps, as do the results. The kernel of an op that is
+//! [`Lower::Update`](super::Lower::Update) does not read the first operand: its elements are what the
+//! result holds when the kernel begins. A [`Draft`] declares its buffers; [`merge_sort`] is
 //! what sorting ops share.
 
 use crate::dtype::DType;
@@ -69,6 +71,11 @@ impl Draft {
         self.kernel.buffers.push(BufferDecl { name, dtype, len, access })
     }
 
+    /// Makes a result one that holds the elements of the node's first operand at the start.
+    pub(super) fn updates(&mut self, result: Buf) {
+        self.kernel.buffers[result].access = Access::Update;
+    }
+
     /// Memory of a task's own.
     pub(super) fn scratch(&mut self, name: &str, dtype: DType, len: Expr) -> Buf {
         self.buffer(name.to_owned(), dtype, len, Access::Scratch)
@@ -133,6 +140,11 @@ pub(super) fn merge_sort(b: &mut Builder<'_>, n: &Expr, order: Buf, before: Befo
         let value = b.index(i.clone());
         b.store(order, i, value);
     });
+    merge_order(b, n, order, before)
+}
+
+/// [`merge_sort`] of the `n` numbers that the buffer begins with.
+pub(super) fn merge_order(b: &mut Builder<'_>, n: &Expr, order: Buf, before: Before<'_>) -> Expr {
     // Runs of 2^62 elements are longer than any memory.
     let levels = n.as_const().map_or(62, |n| i64::from(64 - (n - 1).max(0).leading_zeros()));
     let (one, zero) = (int(b, 1), int(b, 0));

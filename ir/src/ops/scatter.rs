@@ -1,22 +1,23 @@
 //! Scatters: a copy of the data with some elements replaced by, or combined with, updates.
 //!
-//! The definition of one element goes over all updates that may fall on it. Where several do and
-//! nothing is to be combined, the last one stays, whatever order they are looked at in.
+//! Updates are applied in order, so that where several fall on one element and nothing is to be
+//! combined, the last one stays. An index out of range is refused by the evaluator; compiled code
+//! passes the update over.
 
+use super::compose::{Built, Inputs, cast, operand};
 use super::contract::SUM_TOLERANCE;
-use super::index::{elementwise_axis, wrapped};
+use super::index::elementwise_axis;
+use super::put::{REDUCTION, combination, expect_combination, expect_shape};
 use super::rules::{self, INT, indices};
-use super::{EvalCx, Lower, Meaning, OpRow, one, opt};
-use crate::attr::{AttrKind, AttrSpec, Default};
+use super::{EvalCx, Meaning, OpRow, one, opt};
+use crate::attr::{Attr, AttrKind, AttrSpec, Default};
 use crate::dtype::DType;
 use crate::element::{Element, ReduceOp, Term, reduction};
 use crate::expr::Expr;
 use crate::graph::infer::{Cx, Info};
+use crate::graph::{Builder, Value};
 use crate::scalar::{Scalar, ScalarOp, apply_wide};
-use crate::symbol::Symbol;
 use crate::tensor::{Tensor, strides};
-
-const REDUCTION: AttrSpec = AttrSpec::new("reduction", AttrKind::Str, Default::Str("none"));
 
 /// The family.
 pub const ROWS: &[OpRow] = &[
@@ -34,7 +35,7 @@ pub const ROWS: &[OpRow] = &[
             Some(("", 18)),
             &[one("data"), one("indices"), one("updates")],
             scatter_elements_infer,
-            Meaning::Primitive(Lower::Element(scatter_elements_element)),
+            Meaning::Composite(scatter_elements_build),
         )
     },
     OpRow {
@@ -51,7 +52,7 @@ pub const ROWS: &[OpRow] = &[
             Some(("", 18)),
             &[one("data"), one("indices"), one("updates")],
             scatter_nd_infer,
-            Meaning::Primitive(Lower::Element(scatter_nd_element)),
+            Meaning::Composite(scatter_nd_build),
         )
     },
     OpRow {
@@ -75,49 +76,16 @@ pub const ROWS: &[OpRow] = &[
     },
 ];
 
-/// How updates are combined; `None`: they replace.
-fn combination(cx: &Cx<'_>) -> Result<Option<ReduceOp>, String> {
-    match cx.attrs.str("reduction") {
-        Some("none") => Ok(None),
-        Some("add") => Ok(Some(ReduceOp::Sum)),
-        Some("mul") => Ok(Some(ReduceOp::Prod)),
-        Some("min") => Ok(Some(ReduceOp::Min)),
-        Some("max") => Ok(Some(ReduceOp::Max)),
-        other => Err(format!("reduction is {other:?}, expected none, add, mul, min or max")),
-    }
-}
-
 /// Checks what both scatters share, and gives the result.
 fn scattered(cx: &Cx<'_>) -> Result<Vec<Info>, String> {
-    if combination(cx)?.is_some() {
-        rules::expect("data", cx.dtype(0)?, rules::COMPUTED)?;
-    }
-    let (data, updates) = (cx.ty(0)?, cx.ty(2)?);
+    expect_combination(cx)?;
     rules::expect("input 1 (indices)", cx.dtype(1)?, INT)?;
-    if data.dtype != updates.dtype {
-        return Err(format!("data has elements of {}, updates of {}", data.dtype, updates.dtype));
-    }
-    let sum = matches!(combination(cx)?, Some(ReduceOp::Sum));
-    if sum && data.dtype == DType::Bool {
-        return Err("bools cannot be added".into());
-    }
-    Ok(vec![data.clone().into()])
-}
-
-/// Checks the updates' shape.
-fn expect_updates(cx: &Cx<'_>, expected: &[Expr]) -> Result<(), String> {
-    let found = cx.shape(2)?;
-    let differ =
-        |(a, b): (&Expr, &Expr)| matches!((a.as_const(), b.as_const()), (Some(a), Some(b)) if a != b);
-    if found.len() == expected.len() && !found.iter().zip(expected).any(differ) {
-        return Ok(());
-    }
-    Err(format!("updates have shape {}, expected {}", rules::show(found), rules::show(expected)))
+    Ok(vec![cx.ty(0)?.clone().into()])
 }
 
 fn scatter_elements_infer(cx: &Cx<'_>) -> Result<Vec<Info>, String> {
     elementwise_axis(cx, cx.ty(0)?, cx.ty(1)?)?;
-    expect_updates(cx, cx.shape(1)?)?;
+    expect_shape("updates", cx.shape(2)?, cx.shape(1)?)?;
     scattered(cx)
 }
 
@@ -138,89 +106,53 @@ fn scatter_nd_infer(cx: &Cx<'_>) -> Result<Vec<Info>, String> {
     let depth = nd_depth(cx)?;
     let (data, indices) = (cx.shape(0)?, cx.shape(1)?);
     let expected: Vec<Expr> = indices[..indices.len() - 1].iter().chain(&data[depth..]).cloned().collect();
-    expect_updates(cx, &expected)?;
+    expect_shape("updates", cx.shape(2)?, &expected)?;
     scattered(cx)
 }
 
-/// The updates that may fall on one element.
-struct Candidates {
-    /// They are gone through by these variables.
-    vars: Vec<(Symbol, Expr)>,
-    /// Whether one falls on the element; a bool.
-    hits: Term,
-    /// The update.
-    index: Vec<Expr>,
-}
-
-/// The result's element: the data's, replaced by or combined with the updates that hit it.
-fn combined(cx: &Cx<'_>, index: Vec<Expr>, c: Candidates) -> Result<Term, String> {
+/// The updates put into the data, along `depth` dimensions behind the first `batch`. 16-bit floats are
+/// combined in a wider type, and rounded once.
+fn put(
+    cx: &Cx<'_>,
+    b: &mut Builder<'_>,
+    [data, positions, updates]: [Value; 3],
+    (batch, depth): (usize, usize),
+) -> Built {
     let dtype = cx.dtype(0)?;
-    let data = Term::load(dtype, 0, index);
-    let update = |index| Term::load(dtype, 2, index);
-    let Some(op) = combination(cx)? else {
-        // The position of the last update that hits, or -1.
-        let flat = c.vars.iter().fold(Expr::ZERO, |flat, (v, n)| flat * n + Expr::from(*v));
-        let none = Term::constant(DType::I64, Scalar::I(-1));
-        let last = Term::reduce(ReduceOp::Max, c.vars.clone(), c.hits.select(&Term::index(flat), &none));
-        let found = reduction(c.vars.len());
-        let mut rest = Expr::from(found);
-        let mut places = Vec::new();
-        for (n, (v, extent)) in c.vars.iter().enumerate().rev() {
-            let at = if n == 0 { rest.clone() } else { rest.modulo(extent) };
-            rest = rest.floor_div(extent);
-            places.push((*v, at));
-        }
-        let place = |s: Symbol| places.iter().find(|(v, _)| *v == s).map(|(_, e)| e.clone());
-        let index = c.index.iter().map(|e| e.substitute(&place)).collect();
-        let replaced = Term::when(vec![found.into()], update(index), data);
-        return Ok(Term::bind(found, last, replaced));
+    let sums = matches!(combination(cx)?, Some(ReduceOp::Sum | ReduceOp::Prod));
+    let wide = if sums { dtype.accumulator() } else { dtype };
+    let (data, updates) = (cast(b, data, wide)?, cast(b, updates, wide)?);
+    let reduction = cx.attrs.str("reduction").unwrap_or_default().to_owned();
+    let attrs = vec![
+        ("batch", Attr::Int(batch as i64)),
+        ("depth", Attr::Int(depth as i64)),
+        ("reduction", Attr::Str(reduction)),
+    ];
+    let changed = b.op("Put", &[data, positions, updates], attrs)?;
+    Ok(Some(vec![cast(b, changed, dtype)?]))
+}
+
+/// The dimensions before the axis in which all of the data is changed are a batch.
+fn scatter_elements_build(cx: &Cx<'_>, b: &mut Builder<'_>, inputs: Inputs<'_>) -> Built {
+    let [Some(data), Some(given), Some(updates)] = [0, 1, 2].map(|i| operand(inputs, i)) else {
+        return Ok(None);
     };
-    let wide = dtype.accumulator();
-    let neutral = Term::constant(wide, op.identity(wide));
-    let value = c.hits.select(&update(c.index).cast(wide), &neutral);
-    let all = Term::reduce(op, c.vars, value);
-    Ok(data.cast(wide).binary(op.combine(), &all).cast(dtype))
+    let axis = elementwise_axis(cx, cx.ty(0)?, cx.ty(1)?)?;
+    let pairs = cx.shape(0)?.iter().zip(cx.shape(1)?).take(axis);
+    let (batch, rank) = (pairs.take_while(|(d, i)| d == i).count(), cx.shape(0)?.len());
+    let shape = b.op("Shape", &[data], vec![("start", Attr::Int(batch as i64))])?;
+    let positions = b.op("FlatIndices", &[given, shape], vec![("axis", Attr::Int(axis as i64))])?;
+    put(cx, b, [data, positions, updates], (batch, rank - batch))
 }
 
-fn scatter_elements_element(cx: &Cx<'_>, _: usize) -> Result<Element, String> {
-    let (data, given) = (cx.ty(0)?, cx.ty(1)?);
-    let axis = elementwise_axis(cx, data, given)?;
-    let (axes, index) = indices(data.rank());
-    let k = reduction(0);
-    let mut from = index.clone();
-    from[axis] = k.into();
-    // Elements beyond the updates in any other dimension stay as they are.
-    let mut within = Vec::new();
-    for (n, (d, u)) in data.shape.iter().zip(&given.shape).enumerate() {
-        if n != axis && d != u {
-            within.push(u - 1 - &index[n]);
-        }
-    }
-    let place = wrapped(&Term::load(given.dtype, 1, from.clone()), &data.shape[axis]);
-    let hits = place.binary(ScalarOp::Eq, &Term::index(index[axis].clone()));
-    let vars = vec![(k, given.shape[axis].clone())];
-    let changed = combined(cx, index.clone(), Candidates { vars, hits, index: from })?;
-    let same = Term::load(data.dtype, 0, index);
-    Ok(Element { axes, body: Term::when(within, changed, same) })
-}
-
-fn scatter_nd_element(cx: &Cx<'_>, _: usize) -> Result<Element, String> {
+fn scatter_nd_build(cx: &Cx<'_>, b: &mut Builder<'_>, inputs: Inputs<'_>) -> Built {
+    let [Some(data), Some(given), Some(updates)] = [0, 1, 2].map(|i| operand(inputs, i)) else {
+        return Ok(None);
+    };
     let depth = nd_depth(cx)?;
-    let (data, given) = (cx.ty(0)?, cx.ty(1)?);
-    let (axes, index) = indices(data.rank());
-    let outer = &given.shape[..given.rank() - 1];
-    let vars: Vec<(Symbol, Expr)> =
-        outer.iter().enumerate().map(|(n, d)| (reduction(n), d.clone())).collect();
-    let place: Vec<Expr> = vars.iter().map(|(v, _)| (*v).into()).collect();
-    let mut hits = Term::constant(DType::Bool, Scalar::B(true));
-    for (n, i) in index.iter().take(depth).enumerate() {
-        let at = place.iter().cloned().chain([n.into()]).collect();
-        let at = wrapped(&Term::load(given.dtype, 1, at), &data.shape[n]);
-        let hit = at.binary(ScalarOp::Eq, &Term::index(i.clone()));
-        hits = if n == 0 { hit } else { hits.binary(ScalarOp::And, &hit) };
-    }
-    let from = place.into_iter().chain(index[depth..].iter().cloned()).collect();
-    Ok(Element { axes, body: combined(cx, index, Candidates { vars, hits, index: from })? })
+    let shape = b.op("Shape", &[data], vec![("end", Attr::Int(depth as i64))])?;
+    let positions = b.op("FlatIndices", &[given, shape], vec![])?;
+    put(cx, b, [data, positions, updates], (0, depth))
 }
 
 /// Applies updates in order: `place` gives the element of the result on which an update falls.

@@ -105,7 +105,7 @@ fn top_k_eval(e: &EvalCx<'_>) -> Result<Vec<Tensor>, String> {
 
 /// Whether the second of two elements comes before the first: it is greater or, for `smallest`, less.
 /// NaN counts as greater than all numbers.
-fn comes_first(b: &mut Builder<'_>, first: Val, second: Val, smallest: bool) -> Val {
+pub(super) fn comes_first(b: &mut Builder<'_>, first: Val, second: Val, smallest: bool) -> Val {
     let (greater, lesser) = if smallest { (first, second) } else { (second, first) };
     let by_value = b.op(S::Gt, &[greater, lesser]);
     if !b.ty(first).dtype.is_float() {
