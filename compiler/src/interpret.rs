@@ -58,7 +58,9 @@ pub fn run(program: &Program, dims: &[i64], inputs: &[Tensor]) -> Result<Vec<Ten
     let mut out = Vec::new();
     for (i, o) in program.outputs.iter().enumerate() {
         let from = if program.unbounded(i) { &mut memory.slots } else { &mut memory.outputs };
-        let data = std::mem::take(&mut from[i]);
+        let mut data = std::mem::take(&mut from[i]);
+        // A slot may be larger than what it holds in the end.
+        data.truncate(size(value(&o.ty.bytes(), &memory.symbols)?)?);
         let shape = o.ty.shape.iter().map(|d| size(value(d, &memory.symbols)?)).collect::<Result<_, _>>()?;
         out.push(Tensor::from_bytes(o.ty.dtype, shape, data.into())?);
     }

@@ -134,6 +134,41 @@ fn a_loop_ends_where_its_condition_says() {
     agree(text, &[1, 6, 27].map(|n| vec![number(n)]));
 }
 
+/// The first loop has room for all that it may collect; of the second nobody knows how much that is.
+#[test]
+fn a_loop_that_ends_by_a_condition_collects() {
+    for bound in ["%bound", "_"] {
+        let text = "graph @until(%x: f32[2, 3], %limit: f32[], %first: bool[]) {
+  %zero = const f32[] 0.0
+  %bound = const i64[] 40
+  %sum, %rows, %at = Loop(BOUND, %first, %zero) region (%i: i64[], %c: bool[], %s: f32[]) {
+    %size = ReduceMax(%x) {keepdims = 0}
+    %f = Cast(%i) {to = f32}
+    %more = Add(%s, %size)
+    %go = Less(%more, %limit)
+    %scaled = Mul(%x, %f)
+    %row = ReduceSum(%scaled) {keepdims = 0}
+    %place = Add(%scaled, %row)
+    yield %go, %more, %place, %i
+  }
+  %e = Exp(%rows)
+  %d = Shape(%rows)
+  %last = ReduceSum(%at) {keepdims = 0}
+  return %sum, %rows, %e, %d, %last
+}
+"
+        .replace("BOUND", bound);
+        let call = |limit: f32, first: bool| {
+            vec![floats(&[2, 3]), Tensor::scalar(DType::F32, Scalar::F(limit.into())), flag(first)]
+        };
+        let mut calls = vec![call(4.0, true), call(0.1, true), call(4.0, false), call(20.0, true)];
+        if bound == "%bound" {
+            calls.push(call(2000.0, true));
+        }
+        agree(&text, &calls);
+    }
+}
+
 #[test]
 fn a_scan_runs_along_rows_in_both_directions() {
     let text = "graph @sums(%x: f32[n, 5], %w: f32[5, 5]) {

@@ -3,6 +3,8 @@
 //! Each region becomes a level of its own. What a loop carries are the level's states; they lie where the
 //! node's results do, and begin as copies of the operands. The elements of a scanned operand or result
 //! are places in it that move on with each iteration.
+//!
+//! A loop that ends by a condition and collects results has room for all that it may collect, or runs twice.
 
 use super::events::{Control, Draft, Event, Events, Inner, Kind};
 use super::extract::{Roles, extract};
@@ -11,6 +13,7 @@ use super::level::{Entry, Level, Lowering};
 use super::place::{Places, Root, RootId};
 use super::sizes::follows;
 use crate::graph::fuse::captures;
+use crate::memory::typical;
 use burin_ir::graph::{Graph, Node, NodeData, Region, Value};
 use burin_ir::ops::control::reversed;
 use burin_ir::{DType, Expr, Symbol, TensorType};
@@ -22,10 +25,7 @@ pub(super) fn control(e: &mut Events<'_>, node: Node, lowering: &mut Lowering<'_
     let data = &graph.nodes[node];
     match data.op.name {
         "If" => branches(e, data, lowering),
-        "Loop" => {
-            let r = Repeated::of_loop(graph, data, lowering)?;
-            repeated(e, r, lowering)
-        }
+        "Loop" => looped(e, data, lowering),
         "Scan" => {
             let r = Repeated::of_scan(graph, data, lowering)?;
             repeated(e, r, lowering)
@@ -125,6 +125,8 @@ struct Repeated {
     counter: Symbol,
     extent: Expr,
     going: Option<Symbol>,
+    /// Is set to how often it ran.
+    trips: Option<Symbol>,
     /// Parameters whose one element is an expression: of a Loop the number of the iteration, and
     /// whether it goes on.
     cells: Vec<(Value, Expr, DType)>,
@@ -159,8 +161,6 @@ impl Repeated {
         let mut cells = vec![(params[0], counter.into(), DType::I64)];
         if counted {
             cells.push((params[1], Expr::ONE, DType::Bool));
-        } else if data.outputs.len() > n {
-            return Err("it collects results, and how often it runs is known only at its end".to_owned());
         }
         let rows = results[1 + n..].iter().zip(&data.outputs[n..]);
         Ok(Repeated {
@@ -168,6 +168,7 @@ impl Repeated {
             counter,
             extent: if counted { bound.maximum(&Expr::ZERO) * &cond } else { bound },
             going: (!counted).then(|| lowering.name("going")),
+            trips: None,
             cells,
             cond: (!counted).then(|| (params[1], results[0], cond)),
             carried: (0..n).map(|k| [operands[k], params[2 + k], results[1 + k], data.outputs[k]]).collect(),
@@ -193,6 +194,7 @@ impl Repeated {
             counter: lowering.name("i"),
             extent,
             going: None,
+            trips: None,
             cells: Vec::new(),
             cond: None,
             carried: (0..n).map(|k| [operands[k], params[k], results[k], data.outputs[k]]).collect(),
@@ -201,6 +203,14 @@ impl Repeated {
                 .collect(),
             stacked: rows.map(|(k, (r, out))| (*r, *out, from_end("scan_output_directions", k))).collect(),
         })
+    }
+
+    /// The same loop, of which is known how often it runs.
+    fn run_times(mut self, trips: Symbol) -> Repeated {
+        if let Some((param, ..)) = self.cond.take() {
+            self.cells.push((param, Expr::ONE, DType::Bool));
+        }
+        Repeated { extent: trips.into(), going: None, ..self }
     }
 
     /// The sizes of carried values that change, by what they begin with.
@@ -240,6 +250,48 @@ fn begin(e: &mut Events<'_>, operand: Value, result: Value, varies: bool) -> Res
     Ok(root)
 }
 
+/// Memory for all that a loop may collect is asked for up to so many bytes at typical dimensions.
+const ROOM: i64 = 64 << 20;
+
+/// A Loop. How much it collects is known only at its end if it ends by a condition: there is room for as
+/// much as it may be then or, where that is too much, it runs twice, at first to be counted.
+fn looped(e: &mut Events<'_>, data: &NodeData, lowering: &mut Lowering<'_>) -> Result<(), String> {
+    let graph = e.graph;
+    let mut r = Repeated::of_loop(graph, data, lowering)?;
+    if r.going.is_none() || r.stacked.is_empty() {
+        return repeated(e, r, lowering);
+    }
+    let trips = lowering.name("trips");
+    r.trips = Some(trips);
+    let (mut rooms, mut lengths) = (Vec::new(), Vec::new());
+    for (result, out, _) in &r.stacked {
+        rooms.push((*out, r.extent.maximum(&Expr::ZERO) * tensor(graph, *result)?.bytes()));
+        lengths.extend(tensor(graph, *out)?.shape.first().and_then(Expr::as_symbol));
+    }
+    let all = rooms.iter().map(|(_, bytes)| typical(bytes)).fold(0, i64::saturating_add);
+    if follows(&r.extent, &lowering.constant) && all <= ROOM {
+        for (out, bytes) in rooms {
+            let (root, _) = places(e, &[out])?.swap_remove(0);
+            e.managed.insert(root);
+            e.all.push(Event::Alloc(root, bytes));
+        }
+        repeated(e, r, lowering)?;
+        lengths.iter().for_each(|s| e.set(*s, trips.into()));
+    } else {
+        // Sizes within are computed anew.
+        let sizes = lowering.sizes.clone();
+        let stacked = std::mem::take(&mut r.stacked);
+        repeated(e, r, lowering)?;
+        lowering.sizes = sizes;
+        lengths.iter().for_each(|s| e.set(*s, trips.into()));
+        e.sizes(lowering);
+        let again = Repeated::of_loop(graph, data, lowering)?.run_times(trips);
+        repeated(e, Repeated { stacked, ..again }, lowering)?;
+    }
+    e.sizes(lowering);
+    Ok(())
+}
+
 fn repeated(e: &mut Events<'_>, r: Repeated, lowering: &mut Lowering<'_>) -> Result<(), String> {
     let graph = e.graph;
     let entry = e.known.clone();
@@ -248,6 +300,7 @@ fn repeated(e: &mut Events<'_>, r: Repeated, lowering: &mut Lowering<'_>) -> Res
         ty.shape.iter().any(|d| d.symbols().iter().any(|s| varying.iter().any(|(v, _)| v == s)))
     };
     varying.iter().for_each(|(s, first)| e.all.push(Event::Let(*s, first.clone())));
+    r.trips.iter().for_each(|s| e.all.push(Event::Let(*s, Expr::ZERO)));
     let cells: Vec<RootId> = r.cells.iter().map(|(_, _, dtype)| cell(e, None, *dtype)).collect();
     let mut states = Vec::new();
     let mut state_places = Vec::new();
@@ -296,7 +349,7 @@ fn repeated(e: &mut Events<'_>, r: Repeated, lowering: &mut Lowering<'_>) -> Res
     let inner = Inner { level, inputs: input_places, outputs: output_places, states: state_places, arena };
     let kind = Kind::Loop(r.counter, r.extent.clone(), r.going);
     e.all.push(Event::Control(Box::new(Control { kind, inner: vec![inner], writes, reads })));
-    e.known.extend(varying.iter().map(|(s, _)| *s));
+    e.known.extend(varying.iter().map(|(s, _)| *s).chain(r.trips));
     for [_, param, _, out] in &r.carried {
         for (outer, inner) in renamed(tensor(graph, *out)?, tensor(graph, *param)?) {
             e.set(outer, inner);
@@ -341,13 +394,16 @@ fn body(
         for (s, name) in temporary {
             events.set(s, name.into());
         }
+        if let Some(trips) = r.trips {
+            events.set(trips, Expr::from(r.counter) + 1);
+        }
         if let Some(going) = r.going {
             events.all.push(Event::Read(graph.states[0].value, 0, going));
         }
         Ok(Vec::new())
     };
     let mut symbols: Vec<Symbol> = varying.iter().map(|(s, _)| *s).collect();
-    symbols.push(r.counter);
+    symbols.extend([r.counter].into_iter().chain(r.trips));
     let allocates = vec![false; inner.outputs().len()];
     let entry =
         Entry { known: entry.clone(), varying: symbols, allocates, before: &before, after: &mut after };
