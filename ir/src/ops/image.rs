@@ -7,7 +7,6 @@ use super::shape::target;
 use super::window::WindowAttrs;
 use super::{Lower, Meaning, OpRow, one, opt};
 use crate::attr::{Attr, AttrKind, AttrSpec, Default};
-use crate::dtype::DType;
 use crate::element::{Element, ReduceOp, Term, reduction};
 use crate::expr::Expr;
 use crate::graph::infer::{Cx, Info};
@@ -245,11 +244,11 @@ fn unpool_build(cx: &Cx<'_>, b: &mut Builder<'_>, inputs: Inputs<'_>) -> Built {
     let (Some(x), Some(at)) = (operand(inputs, 0), operand(inputs, 1)) else { return Ok(None) };
     let shape = unpooled_shape(cx, b, x)?;
     let zero = Tensor::from_scalars(cx.dtype(0)?, &[1], [Scalar::I(0)]);
-    let zeros = b.op("ConstantOfShape", &[shape], vec![("value", Attr::Tensor(zero))])?;
+    let count = b.op("ReduceProd", &[shape], vec![])?;
+    let zeros = b.op("ConstantOfShape", &[count], vec![("value", Attr::Tensor(zero))])?;
     let flat = b.constant(Tensor::new(&[1], &[-1i64]));
-    let [zeros, x, at] = [zeros, x, at].map(|v| b.op("Reshape", &[v, flat], vec![]));
-    let at = super::compose::cast(b, at?, DType::I64)?;
-    let filled = b.op("ScatterElements", &[zeros?, at, x?], vec![])?;
+    let [x, at] = [x, at].map(|v| b.op("Reshape", &[v, flat], vec![]));
+    let filled = b.op("ScatterElements", &[zeros, at?, x?], vec![])?;
     let result = b.op("Reshape", &[filled, shape], vec![])?;
     Ok(Some(vec![match operand(inputs, 2) {
         Some(shape) => b.op("Fit", &[result, shape], vec![])?,

@@ -62,6 +62,8 @@ pub const ROWS: &[OpRow] = &[
             "Put(i32[2,3,2], i64[2,4] in 0..3, i32[2,4,2]) {batch = 1, reduction = \"max\"}",
             "Put(u8[2,3], i64[4] in 0..6, u8[4]) {depth = 2, reduction = \"mul\"}",
             "Put(f64[3,2], i64[0], f64[0,2]) {reduction = \"min\"}",
+            "Put(f32[3,1500], i64[5] in -1..4, f32[5,1500])",
+            "Put(i16[2,2,1100], i64[2,3] in 0..2, i16[2,3,1100]) {batch = 1, reduction = \"add\"}",
         ],
         ..OpRow::new(
             "Put",
@@ -289,18 +291,18 @@ fn put_procedure(cx: &Cx<'_>, results: &[TensorType]) -> Result<Procedure, Strin
     let blocks = if whole { Expr::ONE } else { inner.ceil_div(&BLOCK.into()) };
     let task = symbol("task");
     Ok(draft.tasks(task, &batch * &blocks, |b| {
-        let (nth, start, width) = if whole {
-            (Expr::from(task), Expr::ZERO, inner.clone())
-        } else {
-            let (at, by) = (b.index(task), b.index(blocks.clone()));
-            let nth = b.op(ScalarOp::Div, &[at, by]);
-            let nth = named(b, "nth", nth);
-            let start = (Expr::from(task) - &nth * &blocks) * BLOCK;
-            let start = b.index(start);
-            let start = named(b, "start", start);
-            let width = (&inner - &start).minimum(&BLOCK.into());
-            (nth, start, width)
+        let (nth, block) = match (whole, batch == 1) {
+            (true, _) => (Expr::from(task), Expr::ZERO),
+            (false, true) => (Expr::ZERO, Expr::from(task)),
+            (false, false) => {
+                let (at, by) = (b.index(task), b.index(blocks.clone()));
+                let nth = b.op(ScalarOp::Div, &[at, by]);
+                let nth = named(b, "nth", nth);
+                (nth.clone(), Expr::from(task) - nth * &blocks)
+            }
         };
+        let start = block * BLOCK;
+        let width = if whole { inner.clone() } else { (&inner - &start).minimum(&BLOCK.into()) };
         each(b, "update", count.clone(), |b, i| {
             let update = &nth * &count + &i;
             let position = b.load(from[0], update.clone());

@@ -8,7 +8,7 @@ use super::choose::{fill, flat, gather_numbers, where_holds};
 use super::compose::{Built, Inputs, results};
 use super::procedure::{Draft, Procedure, each, int, merge_order, named, symbol};
 use super::sort::comes_first;
-use super::{EvalCx, Lower, Meaning, OpRow, one, opt};
+use super::{EvalCx, Lower, Meaning, OpRow, Port, one, opt};
 use crate::attr::{Attr, AttrKind, AttrSpec, Attrs, Default};
 use crate::dtype::DType;
 use crate::expr::Expr;
@@ -50,20 +50,23 @@ pub const ROWS: &[OpRow] = &[
         ..OpRow::new(
             "Suppress",
             None,
-            INPUTS,
+            SIZED,
             suppress_infer,
             Meaning::Primitive(Lower::Procedure(suppress_procedure)),
         )
     },
 ];
 
-const INPUTS: &[super::Port] = &[
+const INPUTS: &[Port] = &[
     one("boxes"),
     one("scores"),
     opt("max_output_boxes_per_class"),
     opt("iou_threshold"),
     opt("score_threshold"),
 ];
+
+/// How many are picked at most bears on the size of the result.
+const SIZED: &[Port] = &[INPUTS[0], INPUTS[1], INPUTS[2].known(), INPUTS[3], INPUTS[4]];
 
 /// The numbers of batches, of classes and of boxes.
 fn sizes(cx: &Cx<'_>) -> Result<[Expr; 3], String> {
@@ -72,7 +75,7 @@ fn sizes(cx: &Cx<'_>) -> Result<[Expr; 3], String> {
         if cx.has(i) && cx.dtype(i)? != dtype {
             return Err(format!("input {i} is {}, expected elements of {dtype}", cx.ty(i)?));
         }
-        if i > 1 && cx.has(i) && cx.ty(i)?.elements() != 1 {
+        if i > 1 && cx.has(i) && cx.ty(i)?.elements().as_const().is_some_and(|n| n != 1) {
             return Err(format!("input {i} is {}, expected one element", cx.ty(i)?));
         }
     }
@@ -117,19 +120,22 @@ fn picked_build(cx: &Cx<'_>, b: &mut crate::graph::Builder<'_>, inputs: Inputs<'
 /// For each class of each batch, the numbers of the picked boxes, then -1.
 fn suppress_infer(cx: &Cx<'_>) -> Result<Vec<Info>, String> {
     let [batches, classes, n] = sizes(cx)?;
-    let most = match (cx.has(2), cx.known_ints(2).as_deref()) {
+    let most = match (cx.has(2), cx.known(2)) {
         (false, _) => Expr::ZERO,
-        (true, Some([most])) => n.minimum(&(*most).max(0).into()),
+        (true, Some([most])) => n.minimum(&most.maximum(&Expr::ZERO)).simplify(&Symbol::range),
         (true, _) => n,
     };
     Ok(vec![TensorType::new(DType::I64, [batches, classes, most]).into()])
 }
 
-/// Batches and boxes are as many in the scores.
+/// Batches and boxes are as many in the scores, and limits are single numbers.
 fn suppress_checks(cx: &Cx<'_>) -> Result<Vec<Expr>, String> {
     let (boxes, scores) = (cx.shape(0)?, cx.shape(1)?);
-    let pairs = [(&boxes[0], &scores[0]), (&boxes[1], &scores[2]), (&boxes[2], &Expr::from(4))];
-    Ok(pairs.into_iter().filter(|(a, b)| a != b).flat_map(|(a, b)| [a - b, b - a]).collect())
+    let mut differences = vec![&boxes[0] - &scores[0], &boxes[1] - &scores[2], &boxes[2] - 4];
+    for i in (2..cx.inputs.len()).filter(|i| cx.has(*i)) {
+        differences.push(cx.ty(i)?.elements() - 1);
+    }
+    Ok(differences.into_iter().filter(|d| *d != 0).flat_map(|d| [-&d, d]).collect())
 }
 
 type Loops<'a> = loops::Builder<'a>;
@@ -260,7 +266,7 @@ fn suppress_procedure(cx: &Cx<'_>, types: &[TensorType]) -> Result<Procedure, St
     let reads: Vec<usize> = (0..5).filter(|i| cx.has(*i)).collect();
     let (mut draft, from, to) = Draft::new(cx, &reads, types)?;
     let order = draft.scratch("order", DType::I64, &n * 2);
-    let chosen = draft.scratch("chosen", DType::I64, most.clone());
+    let chosen = draft.scratch("chosen", DType::I64, n.clone());
     let given = |i: usize| reads.iter().position(|r| *r == i).map(|at| from[at]);
     let center = cx.attrs.flag("center_point_box");
     let task = symbol("class");
