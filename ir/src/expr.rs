@@ -16,6 +16,9 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::ops;
 
+/// How deep minima and maxima within each other are compared.
+const DEPTH: usize = 4;
+
 /// A factor of a monomial.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
 pub enum Atom {
@@ -291,25 +294,52 @@ impl Expr {
 
     /// The smaller of two.
     pub fn minimum(&self, other: &Expr) -> Expr {
-        match (self - other).as_const() {
-            Some(d) if d <= 0 => self.clone(),
-            Some(_) => other.clone(),
-            None => {
-                let (a, b) = if self <= other { (self, other) } else { (other, self) };
-                Expr::atom(Atom::Min(Box::new((a.clone(), b.clone()))))
-            }
+        if other.is_at_least(self, DEPTH) {
+            return self.clone();
         }
+        if self.is_at_least(other, DEPTH) {
+            return other.clone();
+        }
+        let (a, b) = if self <= other { (self, other) } else { (other, self) };
+        Expr::atom(Atom::Min(Box::new((a.clone(), b.clone()))))
     }
 
     /// The larger of two.
     pub fn maximum(&self, other: &Expr) -> Expr {
-        match (self - other).as_const() {
-            Some(d) if d >= 0 => self.clone(),
-            Some(_) => other.clone(),
-            None => {
-                let (a, b) = if self <= other { (self, other) } else { (other, self) };
-                Expr::atom(Atom::Max(Box::new((a.clone(), b.clone()))))
-            }
+        if self.is_at_least(other, DEPTH) {
+            return self.clone();
+        }
+        if other.is_at_least(self, DEPTH) {
+            return other.clone();
+        }
+        let (a, b) = if self <= other { (self, other) } else { (other, self) };
+        Expr::atom(Atom::Max(Box::new((a.clone(), b.clone()))))
+    }
+
+    /// Whether no value of the symbols makes this less than the other, as far as their form tells: `x` is no
+    /// less than `min(x, y)`, and `max(x, y)` no less than `x`.
+    fn is_at_least(&self, other: &Expr, depth: usize) -> bool {
+        if let Some(d) = (self - other).as_const() {
+            return d >= 0;
+        }
+        let Some(depth) = depth.checked_sub(1) else { return false };
+        let above = self.extreme().is_some_and(|(atom, k, pair)| {
+            let mut sides = [&pair.0, &pair.1].into_iter().map(|e| (e + k).is_at_least(other, depth));
+            if matches!(atom, Atom::Max(_)) { sides.any(|s| s) } else { sides.all(|s| s) }
+        });
+        above
+            || other.extreme().is_some_and(|(atom, k, pair)| {
+                let mut sides = [&pair.0, &pair.1].into_iter().map(|e| self.is_at_least(&(e + k), depth));
+                if matches!(atom, Atom::Min(_)) { sides.any(|s| s) } else { sides.all(|s| s) }
+            })
+    }
+
+    /// The minimum or maximum that this is but for a constant, the constant, and of which two.
+    fn extreme(&self) -> Option<(&Atom, i64, &(Expr, Expr))> {
+        let [(atoms, 1)] = &self.terms[..] else { return None };
+        match &atoms[..] {
+            [atom @ (Atom::Min(pair) | Atom::Max(pair))] => Some((atom, self.constant, pair)),
+            _ => None,
         }
     }
 
@@ -689,6 +719,17 @@ mod tests {
         assert_eq!(a, s("n") * s("n") - 1);
         assert_eq!(a.to_string(), "n*n - 1");
         assert_eq!((s("a") * -1 + 3).to_string(), "-a + 3");
+    }
+
+    #[test]
+    fn extremes_absorb_what_they_cannot_exceed() {
+        let (x, y) = (s("x"), s("y"));
+        assert_eq!(x.maximum(&x.minimum(&y)), x);
+        assert_eq!(x.minimum(&(x.maximum(&y) + 2)), x);
+        assert_eq!((&x + 1).maximum(&(x.minimum(&64.into()) + 1)), &x + 1);
+        assert_eq!(x.minimum(&y).minimum(&x.maximum(&y)), x.minimum(&y));
+        assert_ne!(x.maximum(&(x.minimum(&y) + 1)), x);
+        assert_ne!(x.maximum(&x.maximum(&y)), x);
     }
 
     #[test]

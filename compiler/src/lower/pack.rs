@@ -13,7 +13,7 @@ use crate::graph::layout::{factors, first_load};
 use crate::packing::PANEL;
 use burin_ir::graph::{Graph, Value};
 use burin_ir::{Expr, Symbol, Term, TermKind};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 /// Columns of the narrowest vector.
 const LEAST_VECTOR: i64 = 4;
@@ -91,8 +91,11 @@ impl Wanted {
 
     /// A kernel without a product wants everything row-major.
     fn note_plain(&mut self, graph: &Graph, fusion: &Fusion, v: Value) {
-        let mut nodes = vec![v];
+        let (mut nodes, mut seen) = (vec![v], HashSet::new());
         while let Some(v) = nodes.pop() {
+            if !seen.insert(v) {
+                continue;
+            }
             let Some((node, _)) = graph.producer(v) else { continue };
             for operand in graph.nodes[node].inputs.iter().copied().flatten() {
                 match graph.producer(operand) {
