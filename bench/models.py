@@ -23,6 +23,8 @@ class Model:
     variant_of: str = None
     synthetic: bool = False
     """Made to stand for a limit of the machine."""
+    quantised: bool = False
+    """Computed in integers of 8 bits, so that outputs differ by steps, and operations are counted otherwise."""
     copied_bytes: int = None
     """Bytes that any program must read and write, where they are the limit and not the operations."""
 

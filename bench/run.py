@@ -33,6 +33,7 @@ def arguments():
     p.add_argument("--peers", default=",".join(PEERS), help=f"systems beside Burin (default {','.join(PEERS)})")
     p.add_argument("--without-burin", action="store_true", help="the peers alone")
     p.add_argument("--twins", action="store_true", help="also variants of odd sizes, and of dynamic length")
+    p.add_argument("--int8", action="store_true", help="also the models quantised to 8 bits")
     p.add_argument("--levels", action="store_true", help=f"also Burin compiled for {LEVEL}")
     p.add_argument("--dim", action="append", default=[], metavar="NAME=N", help="size of a symbolic dimension (else 1)")
     p.add_argument("--json", type=Path, metavar="FILE", help="also writes all figures there, one JSON object a line")
@@ -155,15 +156,17 @@ class Bench:
             "fma_gflops": fma,
             "fma_share": gflops / fma if gflops else None,
             "differs": differs,
+            "quantised": model.quantised,
         }
         if copy:
             record["copy"] = {way: statistics.median(c[way] for c in copy) for way in copy[0]}
             record["copy_share"] = model.copied_bytes / burin / 1e6 / record["copy"]["gbs"] if burin else None
         if self.a.levels:
             record["level_ratio"] = ms["burin v3"] / burin if burin and "burin v3" in ms else None
-        if self.a.twins:
-            # Of a symbolic size the work is the same, however it is counted.
-            work = this.flops / base.flops if base and base.built and not model.dims else 1
+        if self.a.twins or self.a.int8:
+            # Of a symbolic size, and in integers, the work is the same, however it is counted.
+            same = model.dims or model.quantised or not (base and base.built)
+            work = 1 if same else this.flops / base.flops
             record["base_ratio"] = burin / ms["base"] / work if burin and "base" in ms else None
         self.report.add(record)
         return record
@@ -218,6 +221,7 @@ def main():
     environment.enter(a.cache)
 
     import models
+    from quantised import quantised
     from report import Report, machine
     from systems import Failed
 
@@ -241,6 +245,11 @@ def main():
             except Failed as e:
                 bench.note(f"{model.name}: {e}")
                 continue
+            if a.int8 and not model.synthetic:
+                try:
+                    bench.measure(bench.prepare(quantised(model, folder), folder), a.peers, folder, base)
+                except Failed as e:
+                    bench.note(f"{model.name} in 8 bits: {e}")
             if not a.twins or model.synthetic:
                 continue
             for variant, reason in models.variants(model, folder):
