@@ -10,7 +10,9 @@ use burin_ir::loops::Kernel;
 
 /// The passes from an imported graph to one that can be lowered. Folding and simplifying come
 /// before expansion, while a node is still the op that the model names, and once more behind it.
+/// What is quantised is looked for before all, while weights are still seen to be dequantised.
 pub const GRAPH_PASSES: &[Pass] = &[
+    Pass { name: "dequantise", run: graph::dequantise::run },
     Pass { name: "fold", run: graph::fold::run },
     Pass { name: "simplify", run: graph::simplify::run },
     Pass { name: "batchnorm", run: graph::batchnorm::run },
@@ -19,6 +21,7 @@ pub const GRAPH_PASSES: &[Pass] = &[
     Pass { name: "simplify-expanded", run: graph::simplify::run },
     Pass { name: "winograd", run: graph::winograd::run },
     Pass { name: "pad", run: graph::pad::run },
+    Pass { name: "quads", run: graph::quads::run },
     Pass { name: "cse", run: graph::cse::run },
     Pass { name: "dce", run: graph::dce::run },
 ];

@@ -15,6 +15,8 @@
 //! - `Mod` has the sign of the divisor, `Rem` the sign of the dividend (both by zero: 0 for
 //!   integers, NaN for floats);
 //! - `MulAdd(a, b, c)` is `a * b + c` rounded once or twice; `Fma` is rounded once;
+//! - `DotBytes(a, b)` is the sum of the four products of the bytes of `a`, unsigned, and of `b`, signed,
+//!   both `i32`; `DotBytesAdd(a, b, c)` adds it to `c`, and wraps;
 //! - comparisons with NaN are false, but for `Ne`;
 //! - integer `Pow` with a negative exponent is what exact division gives, truncated: 0, 1 or -1.
 
@@ -139,6 +141,8 @@ scalar_ops! {
         Shr = "shr",
         /// `a` to the power `b`.
         Pow = "pow",
+        /// The sum of the products of the bytes of two `i32`: of `a` unsigned, of `b` signed.
+        DotBytes = "dotbytes",
         /// `a == b`, a bool.
         Eq = "eq",
         /// `a != b`, a bool.
@@ -159,6 +163,8 @@ scalar_ops! {
         MulAdd = "muladd",
         /// `a * b + c`, rounded once.
         Fma = "fma",
+        /// `dotbytes(a, b) + c`
+        DotBytesAdd = "dotbytesadd",
     }
 }
 
@@ -172,6 +178,15 @@ impl ScalarOp {
     pub const fn is_predicate(self) -> bool {
         use ScalarOp::*;
         matches!(self, Eq | Ne | Lt | Le | Gt | Ge | IsNan)
+    }
+
+    /// For what multiplies two operands: the operation that adds the product to a sum as well.
+    pub const fn accumulating(self) -> Option<ScalarOp> {
+        match self {
+            ScalarOp::Mul => Some(ScalarOp::MulAdd),
+            ScalarOp::DotBytes => Some(ScalarOp::DotBytesAdd),
+            _ => None,
+        }
     }
 
     /// Whether this is a function that compiled code expands into polynomials (see the compiler's
@@ -235,6 +250,10 @@ impl ScalarOp {
                 same(args)
             }
             Mul | Min | Max => same(args),
+            DotBytes | DotBytesAdd => {
+                need(args[0] == DType::I32, "operands of i32")?;
+                same(args)
+            }
             And | Or | Xor | Not => {
                 need(!args[0].is_float(), "integers or bools")?;
                 same(args)
@@ -577,6 +596,8 @@ fn signed_op(op: ScalarOp, ty: DType, args: &[Scalar]) -> Scalar {
         }
         Pow => pow_signed(a, b),
         MulAdd | Fma => a.wrapping_mul(b).wrapping_add(args[2].as_i64()),
+        DotBytes => dot_bytes(a, b),
+        DotBytesAdd => dot_bytes(a, b).wrapping_add(args[2].as_i64()),
         Eq => return Scalar::B(a == b),
         Ne => return Scalar::B(a != b),
         Lt => return Scalar::B(a < b),
@@ -586,6 +607,12 @@ fn signed_op(op: ScalarOp, ty: DType, args: &[Scalar]) -> Scalar {
         _ => 0,
     };
     wrap(v, ty)
+}
+
+/// What [`ScalarOp::DotBytes`] is of two `i32`.
+pub fn dot_bytes(a: i64, b: i64) -> i64 {
+    let pairs = (a as u32).to_le_bytes().into_iter().zip((b as u32).to_le_bytes());
+    pairs.map(|(a, b)| i64::from(a) * i64::from(b as i8)).sum()
 }
 
 fn pow_signed(base: i64, exponent: i64) -> i64 {

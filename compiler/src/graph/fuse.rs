@@ -14,10 +14,14 @@ use super::layout::{self, Orders};
 use crate::lower::nest::{children, visit};
 use burin_ir::graph::infer::{Arg, Cx};
 use burin_ir::graph::{Def, Graph, Node, NodeData, Region, Value};
+use burin_ir::ops::quads::BYTES;
 use burin_ir::ops::{Lower, Meaning, Procedure};
 use burin_ir::{Element, Expr, ReduceOp, ScalarOp, Symbol, TensorType, Term, TermKind};
 use std::cmp::Ordering;
 use std::collections::{HashMap, HashSet};
+
+/// Why a sum of products is stored where another one is.
+const SUM_BEFORE: &str = "its kernel has a sum of products already";
 
 /// Kernels of more nodes than this are cut, so that compile time stays linear in the graph.
 const GROUP_LIMIT: usize = 48;
@@ -116,6 +120,18 @@ impl Fusion {
             node.is_some_and(|n| !is_update(&graph.nodes[n]) && assembled_parts(graph, n).is_some())
         };
         counts.into_keys().filter(|v| !in_parts(v)).collect()
+    }
+
+    /// Makes a kernel of its own of inlined values that follow each other, which ends in the last one.
+    fn cut(&mut self, chain: &[Value], ends_in: &mut HashMap<Value, (Value, bool)>) -> Option<Value> {
+        let end = *chain.last()?;
+        let (before, _) = *ends_in.get(&end)?;
+        *self.group_sizes.entry(before).or_insert(1) -= chain.len();
+        self.group_sizes.insert(end, chain.len());
+        self.sums.insert(end, false);
+        self.fates.insert(end, Fate::Stored("a sum of products is narrowest after it"));
+        ends_in.extend(chain.iter().map(|v| (*v, (end, false))));
+        Some(end)
     }
 
     /// Whether a stored value's kernel holds a sum of products.
@@ -240,14 +256,17 @@ pub fn run(graph: &Graph) -> Result<Fusion, String> {
                 continue;
             }
             let (own, operands) = facts_of(graph, *node, at)?;
-            let decision = match kept.get(v) {
+            let mut decision = match kept.get(v) {
                 Some(why) => Err(*why),
                 None => decide(graph, &fusion, &facts, &uses[v], *v, &own, &ends_in),
             };
-            // A view has its operand's elements in row-major order.
-            let view = graph.nodes[*node].op.view.then(|| graph.nodes[*node].inputs[0]).flatten();
-            let row_major = |v: Value| fusion.orders.of(v).is_none();
-            let view = view.filter(|of| row_major(*of) && row_major(*v) && !kept.contains_key(v));
+            if decision == Err(SUM_BEFORE) {
+                let chain = narrowing(graph, &fusion, &facts, &uses, *v);
+                if let Some(end) = fusion.cut(&chain, &mut ends_in) {
+                    decision = Ok(Some((end, false)));
+                }
+            }
+            let view = viewed(graph, &fusion.orders, *node).filter(|_| !kept.contains_key(v));
             let fate = match (decision, view) {
                 (Err(why), None) => {
                     ends_in.insert(*v, (*v, false));
@@ -274,6 +293,62 @@ pub fn run(graph: &Graph) -> Result<Fusion, String> {
         }
     }
     Ok(fusion)
+}
+
+/// What is made of a value alone, position by position and inlined, up to where it is narrowest; nothing
+/// where the value itself is.
+fn narrowing(
+    graph: &Graph,
+    fusion: &Fusion,
+    facts: &HashMap<Value, Facts>,
+    uses: &HashMap<Value, Vec<Use>>,
+    v: Value,
+) -> Vec<Value> {
+    let bits = |v: Value| graph.tensor_type(v).map_or(0, |t| t.dtype.bits());
+    let (mut chain, mut at, mut narrowest) = (Vec::new(), v, (bits(v), 0));
+    while let Some([u]) = uses.get(&at).map(Vec::as_slice) {
+        let alone = graph.producer(u.by).is_some_and(|(node, _)| {
+            let operands = graph.nodes[node].inputs.iter().flatten();
+            operands.filter(|o| **o != at).all(|o| graph.constant(*o).is_some())
+        });
+        let inlined = fusion.fate(u.by) == Fate::Inlined && facts[&u.by].pointwise;
+        if !alone || !inlined || shape(graph, u.by) != shape(graph, v) {
+            break;
+        }
+        at = u.by;
+        chain.push(at);
+        if bits(at) < narrowest.0 {
+            narrowest = (bits(at), chain.len());
+        }
+    }
+    chain.truncate(narrowest.1);
+    chain
+}
+
+/// The operand whose memory a node's only result is, under another shape or, four bytes in one element,
+/// another type.
+fn viewed(graph: &Graph, orders: &Orders, node: Node) -> Option<Value> {
+    let n = &graph.nodes[node];
+    let (of, v) = (n.inputs.first().copied().flatten()?, *n.outputs.first()?);
+    if n.op.view {
+        // Both have their elements in row-major order.
+        return [of, v].into_iter().all(|v| orders.of(v).is_none()).then_some(of);
+    }
+    if !is_retyped(graph, v) || orders.of(of) != orders.of(v) {
+        return None;
+    }
+    let shape = shape(graph, of)?;
+    let axis = n.attrs.int("axis")?;
+    let axis = usize::try_from(if axis < 0 { axis + shape.len() as i64 } else { axis }).ok()?;
+    let innermost = orders.of(of).map_or(shape.len().checked_sub(1)?, |o| o[o.len() - 1]);
+    let whole = shape[axis].as_const().is_some_and(|n| n % BYTES == 0);
+    // What callers bring may begin anywhere.
+    (axis == innermost && whole && graph.producer(of).is_some()).then_some(of)
+}
+
+/// Whether a value's elements are each four bytes of another one.
+pub fn is_retyped(graph: &Graph, v: Value) -> bool {
+    graph.producer(v).is_some_and(|(node, _)| graph.nodes[node].op.name == "Quads")
 }
 
 /// The kernel that the value can be inlined into and whether a reduction reads it there, or the
@@ -351,7 +426,7 @@ fn decide(
     }
     let Some(end) = end else { return Err("nothing that runs uses it") };
     if own.contracts && fusion.contracts(end) {
-        return Err("its kernel has a sum of products already");
+        return Err(SUM_BEFORE);
     }
     if own.contracts && shape(graph, v) != shape(graph, end) {
         return Err("a sum of products must have its kernel's shape");
@@ -468,7 +543,7 @@ fn is_positional(graph: &Graph, node: Node, e: &Element, result: &[Expr]) -> boo
 fn is_product(body: &Term) -> bool {
     match body.kind() {
         TermKind::Op(ScalarOp::Cast(_), args) => is_product(&args[0]),
-        TermKind::Op(ScalarOp::Mul, args) => args.iter().all(|a| {
+        TermKind::Op(op, args) if op.accumulating().is_some() => args.iter().all(|a| {
             let mut loads = false;
             visit(a, &mut |t| loads |= matches!(t.kind(), TermKind::Load { .. }));
             loads

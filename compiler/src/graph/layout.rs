@@ -150,22 +150,26 @@ fn columns(constant: &Constant, dim: usize) -> i64 {
 
 /// The factors of the sum of products in a term, the one that is a single load last.
 pub fn factors(t: &Term) -> Option<(Term, Term)> {
-    match t.kind() {
-        TermKind::Reduce { op: ReduceOp::Sum, body, .. } => match uncast(body).kind() {
-            TermKind::Op(ScalarOp::Mul, args) => {
-                let (a, b) = (uncast(&args[0]), uncast(&args[1]));
-                let is_load = |t: &Term| matches!(t.kind(), TermKind::Load { .. });
-                first_load(a)?;
-                first_load(b)?;
-                match (is_load(a), is_load(b)) {
-                    (_, true) => Some((a.clone(), b.clone())),
-                    (true, false) => Some((b.clone(), a.clone())),
-                    _ => None,
-                }
-            }
-            _ => None,
-        },
-        _ => crate::lower::nest::children(t).into_iter().find_map(factors),
+    let mut found = None;
+    crate::lower::nest::visit(t, &mut |t| {
+        if let (None, TermKind::Reduce { op: ReduceOp::Sum, body, .. }) = (&found, t.kind()) {
+            found = product(body);
+        }
+    });
+    found
+}
+
+fn product(body: &Term) -> Option<(Term, Term)> {
+    let TermKind::Op(op, args) = uncast(body).kind() else { return None };
+    op.accumulating()?;
+    let (a, b) = (uncast(&args[0]), uncast(&args[1]));
+    let is_load = |t: &Term| matches!(t.kind(), TermKind::Load { .. });
+    first_load(a)?;
+    first_load(b)?;
+    match (is_load(a), is_load(b)) {
+        (_, true) => Some((a.clone(), b.clone())),
+        (true, false) => Some((b.clone(), a.clone())),
+        _ => None,
     }
 }
 

@@ -7,12 +7,14 @@ pub mod batchnorm;
 pub mod bind;
 pub mod cse;
 pub mod dce;
+pub mod dequantise;
 pub mod expand;
 pub mod fold;
 pub mod fuel;
 pub mod fuse;
 pub mod layout;
 pub mod pad;
+pub mod quads;
 pub mod rewrite;
 pub mod simplify;
 #[cfg(test)]

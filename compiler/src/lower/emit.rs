@@ -14,9 +14,9 @@ mod reduce;
 use super::nest::{Bounds, Nest, children, free_symbols};
 use super::schedule::Schedule;
 use burin_ir::loops::{Block, BufferDecl, Kernel, Loop, LoopKind, Op, Stmt, Val, ValType, Yield};
-use burin_ir::scalar::to_bits;
+use burin_ir::scalar::{apply, from_bits, to_bits};
 use burin_ir::{DType, Expr, Range, ScalarOp, Symbol, Term, TermKind};
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::rc::Rc;
 
 /// Points for which what follows reductions is computed together: so many chains of arithmetic keep
@@ -65,6 +65,8 @@ pub(super) struct Emitter<'a> {
     scopes: Vec<Scope>,
     value_depth: HashMap<Val, usize>,
     symbol_depth: HashMap<Symbol, usize>,
+    /// The bits of scalar constants.
+    constants: HashMap<Val, u64>,
     /// Symbols bound to vectors of indices.
     vector_symbols: HashMap<Symbol, Val>,
     positions: HashMap<PositionKey, usize>,
@@ -105,6 +107,7 @@ pub(super) fn emit(nest: &Nest, schedule: &Schedule) -> Kernel {
         scopes: vec![Scope::default()],
         value_depth: HashMap::new(),
         symbol_depth: HashMap::new(),
+        constants: HashMap::new(),
         vector_symbols: HashMap::new(),
         positions: HashMap::new(),
         blocks: HashMap::new(),
@@ -302,9 +305,24 @@ impl Emitter<'_> {
         let args: Vec<Val> = args.iter().map(|a| self.widen(*a, lanes)).collect();
         let types: Vec<DType> = args.iter().map(|a| self.kernel.values[*a].dtype).collect();
         let dtype = op.result_type(&types).unwrap_or_else(|e| unreachable!("{e}"));
+        if let Some(bits) = self.decided_bits(op, &args, &types).filter(|_| lanes == 1) {
+            return self.constant(dtype, bits, 1);
+        }
         let depth = args.iter().map(|a| self.depth_of(*a)).max().unwrap_or(self.floor);
         let ty = ValType::vector(dtype, lanes);
         self.number(Number::Op(op, args.clone()), Op::Scalar(op, args), ty, depth)
+    }
+
+    /// The bits of an operation on constants, but of one that compiled code approximates.
+    fn decided_bits(&self, op: ScalarOp, args: &[Val], types: &[DType]) -> Option<u64> {
+        if op.is_transcendental() || op == ScalarOp::Pow {
+            return None;
+        }
+        let of = |(v, t): (&Val, &DType)| self.constants.get(v).map(|bits| from_bits(*bits, *t));
+        let numbers: Vec<_> = args.iter().zip(types).map(of).collect::<Option<_>>()?;
+        let dtype = op.result_type(types).ok()?;
+        let operand = if op == ScalarOp::Select { types[1] } else { types[0] };
+        Some(to_bits(apply(op, operand, &numbers), dtype))
     }
 
     /// The value in all lanes of a vector.
@@ -319,7 +337,11 @@ impl Emitter<'_> {
 
     fn constant(&mut self, dtype: DType, bits: u64, lanes: u16) -> Val {
         let ty = ValType::vector(dtype, lanes);
-        self.number(Number::Const(dtype, bits, lanes), Op::Const(bits), ty, self.floor)
+        let v = self.number(Number::Const(dtype, bits, lanes), Op::Const(bits), ty, self.floor);
+        if lanes == 1 {
+            self.constants.insert(v, bits);
+        }
+        v
     }
 
     fn is_known(&self, number: &Number) -> bool {
@@ -450,11 +472,19 @@ impl Emitter<'_> {
 
 /// The reductions in a term that always run and that no other one holds.
 fn outer_reductions(t: &Term) -> Vec<Term> {
-    match t.kind() {
-        TermKind::Reduce { .. } => vec![t.clone()],
-        TermKind::If { .. } | TermKind::Bind { .. } => Vec::new(),
-        _ => children(t).into_iter().flat_map(outer_reductions).collect(),
+    fn go(t: &Term, seen: &mut HashSet<usize>, out: &mut Vec<Term>) {
+        if !seen.insert(t.key()) {
+            return;
+        }
+        match t.kind() {
+            TermKind::Reduce { .. } => out.push(t.clone()),
+            TermKind::If { .. } | TermKind::Bind { .. } => {}
+            _ => children(t).into_iter().for_each(|c| go(c, seen, out)),
+        }
     }
+    let mut out = Vec::new();
+    go(t, &mut HashSet::new(), &mut out);
+    out
 }
 
 #[cfg(test)]

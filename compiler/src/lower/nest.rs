@@ -31,7 +31,12 @@ impl Nest {
         let mut numbers = HashMap::new();
         for store in &self.stores {
             text(&store.value, &mut numbers, &mut out);
-            out.push_str(&format!("store {} {:?} #{};", store.buffer, store.index, numbers[&store.value.key()]));
+            out.push_str(&format!(
+                "store {} {:?} #{};",
+                store.buffer,
+                store.index,
+                numbers[&store.value.key()]
+            ));
         }
         out
     }

@@ -9,7 +9,7 @@
 use super::group::{Layout, Layouts};
 use super::pack;
 use super::sizes::follows;
-use crate::graph::fuse::{self, Fate, Fusion, assembled_parts};
+use crate::graph::fuse::{self, Fate, Fusion, assembled_parts, is_retyped};
 use burin_ir::graph::{Def, Graph, Value};
 use burin_ir::{Expr, Symbol, TensorType};
 use std::collections::{HashMap, HashSet};
@@ -135,7 +135,7 @@ impl Places {
         for node in &graph.regions[graph.body].nodes {
             for v in &graph.nodes[*node].outputs {
                 if let Fate::View(of) = fusion.fate(*v) {
-                    places.place_view(graph, *v, of);
+                    places.place_view(graph, fusion, *v, of);
                 }
             }
         }
@@ -165,7 +165,7 @@ impl Places {
         graph: &Graph,
         fusion: &Fusion,
         whole: Value,
-        (viewed, free): (&HashSet<Value>, &dyn Fn(Value) -> bool),
+        (viewed, free): (&HashMap<Value, bool>, &dyn Fn(Value) -> bool),
         known: &HashSet<Symbol>,
     ) {
         let Some((node, _)) = graph.producer(whole) else { return };
@@ -184,7 +184,8 @@ impl Places {
             let free = !self.parts.contains_key(v) && free(*v) && times(*v) == 1;
             // What lies in a part with gaps, or in another order, cannot be seen under another shape.
             let dense = fusion.orders.of(whole).is_none() && dense_part(graph, *v, whole);
-            let plain = !viewed.contains(v) || dense;
+            // Nor can it be seen under another type, which has no elements between four bytes.
+            let plain = viewed.get(v).is_none_or(|retyped| dense && !retyped);
             if own_kernel && free && plain {
                 self.parts.insert(*v, Part { of: whole, start: start.clone() });
             }
@@ -221,21 +222,25 @@ impl Places {
         self.place_root(graph, v, root, layout);
     }
 
-    fn place_view(&mut self, graph: &Graph, v: Value, of: Value) {
+    fn place_view(&mut self, graph: &Graph, fusion: &Fusion, v: Value, of: Value) {
         self.place_constant(graph, of);
         let Some(ty) = graph.tensor_type(v) else { return };
         let Some(base) = self.placed.get(&of) else { return };
-        let placed = Placed { layout: Layout::contiguous(&ty.shape), ..base.clone() };
-        self.placed.insert(v, placed);
+        let layout = match fusion.orders.of(v) {
+            Some(order) => Layout::ordered(&ty.shape, order),
+            None => Layout::contiguous(&ty.shape),
+        };
+        self.placed.insert(v, Placed { layout, ..base.clone() });
     }
 }
 
-fn viewed_values(graph: &Graph, fusion: &Fusion) -> HashSet<Value> {
-    let mut out = HashSet::new();
+/// The values that are seen under another shape, and whether under another type.
+fn viewed_values(graph: &Graph, fusion: &Fusion) -> HashMap<Value, bool> {
+    let mut out = HashMap::new();
     for node in &graph.regions[graph.body].nodes {
         for v in &graph.nodes[*node].outputs {
             if let Fate::View(of) = fusion.fate(*v) {
-                out.insert(of);
+                *out.entry(of).or_insert(false) |= is_retyped(graph, *v);
             }
         }
     }

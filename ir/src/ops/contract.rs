@@ -11,7 +11,7 @@ use crate::element::{Element, ReduceOp, Term, axes, reduction};
 use crate::expr::Expr;
 use crate::graph::infer::{Cx, Info};
 use crate::graph::{Builder, Value};
-use crate::scalar::Scalar;
+use crate::scalar::{Scalar, ScalarOp, dot_bytes};
 use crate::tensor::{Tensor, strides};
 use crate::types::TensorType;
 
@@ -41,7 +41,8 @@ pub const ROWS: &[OpRow] = &[
         )
     },
     // What integer matrix products of every schema come down to: `i32` sums of products of narrow
-    // integers, whose zero points are dealt with outside (see `integer`).
+    // integers, whose zero points are dealt with outside (see `integer`). Operands of `i32` hold four
+    // bytes in each element (see `quads`), unsigned ones those of A, signed ones those of B.
     OpRow {
         eval: Some(matmul_eval),
         samples: &[
@@ -49,6 +50,7 @@ pub const ROWS: &[OpRow] = &[
             "IntegerMatMul(i8[2,1,3,4], u8[3,4,5])",
             "IntegerMatMul(i16[6], u8[6])",
             "IntegerMatMul(u8[3,0], u8[0,2])",
+            "IntegerMatMul(i32[5,7] in -2147483648..2147483648, i32[7,19] in -2147483648..2147483648)",
         ],
         ..OpRow::new(
             "IntegerMatMul",
@@ -131,8 +133,12 @@ fn matmul_infer(cx: &Cx<'_>) -> Result<Vec<Info>, String> {
     Ok(vec![TensorType::new(dtype, MatMul::of(cx)?.shape()).into()])
 }
 
-/// Checks that operands are integers whose products `i32` holds, and gives the type of their sums.
+/// Checks that operands are integers whose products `i32` holds, or four bytes in each `i32`, and gives
+/// the type of their sums.
 pub(super) fn narrow_integers(cx: &Cx<'_>) -> Result<DType, String> {
+    if cx.dtype(0)? == DType::I32 && cx.dtype(1)? == DType::I32 {
+        return Ok(DType::I32);
+    }
     for i in [0, 1] {
         let dtype = cx.dtype(i)?;
         if !dtype.is_int() || dtype.bits() > 16 {
@@ -146,19 +152,31 @@ fn integer_matmul_infer(cx: &Cx<'_>) -> Result<Vec<Info>, String> {
     Ok(vec![TensorType::new(narrow_integers(cx)?, MatMul::of(cx)?.shape()).into()])
 }
 
-/// The type of a contraction's result, and that of its sums: those of its first operand, or those of
-/// narrow integers where the row says so.
-pub(super) fn sum_types(cx: &Cx<'_>, integer: &str) -> Result<(DType, DType), String> {
-    if cx.op.name == integer {
-        return Ok((DType::I32, DType::I32));
+/// How a contraction sums.
+pub(super) struct Sums {
+    /// The result's type.
+    pub(super) dtype: DType,
+    /// The sums'.
+    pub(super) wide: DType,
+    /// What makes the products.
+    pub(super) product: ScalarOp,
+}
+
+impl Sums {
+    /// Those of the first operand's type, or of narrow integers where the row says so.
+    pub(super) fn of(cx: &Cx<'_>, integer: &str) -> Result<Sums, String> {
+        let dtype = cx.dtype(0)?;
+        if cx.op.name != integer {
+            return Ok(Sums { dtype, wide: dtype.accumulator(), product: ScalarOp::Mul });
+        }
+        let product = if dtype == DType::I32 { ScalarOp::DotBytes } else { ScalarOp::Mul };
+        Ok(Sums { dtype: DType::I32, wide: DType::I32, product })
     }
-    let dtype = cx.dtype(0)?;
-    Ok((dtype, dtype.accumulator()))
 }
 
 fn matmul_element(cx: &Cx<'_>, _: usize) -> Result<Element, String> {
     let parts = MatMul::of(cx)?;
-    let ((dtype, wide), k) = (sum_types(cx, "IntegerMatMul")?, reduction(0));
+    let (sums, k) = (Sums::of(cx, "IntegerMatMul")?, reduction(0));
     let axes = axes(parts.shape().len());
     let index: Vec<Expr> = axes.iter().map(|s| (*s).into()).collect();
     let (batch, matrix) = index.split_at(parts.batch.len());
@@ -171,9 +189,10 @@ fn matmul_element(cx: &Cx<'_>, _: usize) -> Result<Element, String> {
     let column = parts.column.is_some().then(|| matrix[matrix.len() - 1].clone());
     let a = of(cx.shape(0)?, row.into_iter().chain([k.into()]).collect());
     let b = of(cx.shape(1)?, [k.into()].into_iter().chain(column).collect());
-    let load = |input, index| Ok::<_, String>(Term::load(cx.dtype(input)?, input, index).cast(wide));
-    let sum = Term::reduce(ReduceOp::Sum, vec![(k, parts.depth)], load(0, a)? * load(1, b)?);
-    Ok(Element { axes, body: sum.cast(dtype) })
+    let load = |input, index| Ok::<_, String>(Term::load(cx.dtype(input)?, input, index).cast(sums.wide));
+    let product = Term::op(sums.product, &[&load(0, a)?, &load(1, b)?]);
+    let sum = Term::reduce(ReduceOp::Sum, vec![(k, parts.depth)], product);
+    Ok(Element { axes, body: sum.cast(sums.dtype) })
 }
 
 /// `out[m, n] += a[m, k] * b[k, n]` over row-major slices.
@@ -238,7 +257,9 @@ fn matmul_eval(e: &EvalCx<'_>) -> Result<Vec<Tensor>, String> {
         let values = batched((a, b), (&a.to_f64s(), &b.to_f64s()), &shape, 0.0, |x, y, s| x * y + s);
         Tensor::from_f64s(dtype, &shape, &values)
     } else {
-        let muladd = |x: i64, y: i64, s: i64| x.wrapping_mul(y).wrapping_add(s);
+        let quads = Sums::of(e.cx, "IntegerMatMul")?.product == ScalarOp::DotBytes;
+        let product = |x: i64, y: i64| if quads { dot_bytes(x, y) } else { x.wrapping_mul(y) };
+        let muladd = |x: i64, y: i64, s: i64| product(x, y).wrapping_add(s);
         let values = batched((a, b), (&a.to_i64s(), &b.to_i64s()), &shape, 0, muladd);
         Tensor::from_scalars(dtype, &shape, values.into_iter().map(Scalar::I))
     }])

@@ -2,7 +2,7 @@
 //!
 //! Compiled code accumulates in [`accumulator`](crate::DType::accumulator), the reference in `f64`.
 
-use super::contract::{SUM_TOLERANCE, narrow_integers, shared, sum_types};
+use super::contract::{SUM_TOLERANCE, Sums, narrow_integers, shared};
 use super::rules::{self, FLOAT};
 use super::window::{self, Slide, for_each_run, window_attrs};
 use super::{EvalCx, Lower, Meaning, OpRow, one, opt};
@@ -11,7 +11,7 @@ use crate::dtype::DType;
 use crate::element::{Element, ReduceOp, Term, axes, reduction};
 use crate::expr::Expr;
 use crate::graph::infer::{Cx, Info};
-use crate::scalar::Scalar;
+use crate::scalar::{Scalar, ScalarOp, dot_bytes};
 use crate::tensor::Tensor;
 use crate::types::TensorType;
 
@@ -46,6 +46,7 @@ pub const ROWS: &[OpRow] = &[
             "IntegerConv(i8[2,4,5,5], i16[4,1,3,3]) {group = 4, auto_pad = \"SAME_LOWER\", strides = [2, 2]}",
             "IntegerConv(u8[1,4,9], u8[6,2,2]) {group = 2, dilations = [3]}",
             "IntegerConv(u8[1,5,3,3], i8[16,5,1,1])",
+            "IntegerConv(i32[1,3,5,4] in -2147483648..2147483648, i32[19,3,3,2] in -2147483648..2147483648)",
         ],
         ..OpRow::new(
             "IntegerConv",
@@ -132,7 +133,7 @@ fn integer_conv_infer(cx: &Cx<'_>) -> Result<Vec<Info>, String> {
 }
 
 fn conv_element(cx: &Cx<'_>, _: usize) -> Result<Element, String> {
-    let (conv, (dtype, wide)) = (Conv::of(cx)?, sum_types(cx, "IntegerConv")?);
+    let (conv, sums) = (Conv::of(cx)?, Sums::of(cx, "IntegerConv")?);
     let axes = axes(2 + conv.slides.len());
     let (n, o): (Expr, Expr) = (axes[0].into(), axes[1].into());
     let (mut vars, mut c) = (Vec::new(), Expr::ZERO);
@@ -144,20 +145,22 @@ fn conv_element(cx: &Cx<'_>, _: usize) -> Result<Element, String> {
     vars.extend(taps.vars);
     let load = |input, index: [Expr; 2], rest: Vec<Expr>| {
         let index = index.into_iter().chain(rest).collect();
-        Ok::<_, String>(Term::load(cx.dtype(input)?, input, index).cast(wide))
+        Ok::<_, String>(Term::load(cx.dtype(input)?, input, index).cast(sums.wide))
     };
     let x = load(0, [n, conv.input_channel(&o, &c)], taps.position)?;
     let zero = x.lit(0.0);
     let x = Term::when(taps.inside, x, zero);
-    let mut sum = window::reduce(ReduceOp::Sum, vars, x * load(1, [o.clone(), c], taps.kernel)?);
+    let product = Term::op(sums.product, &[&x, &load(1, [o.clone(), c], taps.kernel)?]);
+    let mut sum = window::reduce(ReduceOp::Sum, vars, product);
     if cx.has(2) {
-        sum = sum + Term::load(dtype, 2, vec![o]).cast(wide);
+        sum = sum + Term::load(sums.dtype, 2, vec![o]).cast(sums.wide);
     }
-    Ok(Element { axes, body: sum.cast(dtype) })
+    Ok(Element { axes, body: sum.cast(sums.dtype) })
 }
 
 fn conv_eval(e: &EvalCx<'_>) -> Result<Vec<Tensor>, String> {
     let conv = Conv::of(e.cx)?;
+    let quads = Sums::of(e.cx, "IntegerConv")?.product == ScalarOp::DotBytes;
     let fixed = window::fixed(&conv.slides)?;
     let (x, w) = (e.input(0), e.input(1));
     let shape = e.outputs[0].static_shape().ok_or("the result's shape is not known")?;
@@ -180,7 +183,7 @@ fn conv_eval(e: &EvalCx<'_>) -> Result<Vec<Tensor>, String> {
                 let weight = kernel[r.tap];
                 let inputs = image[r.input..].iter().step_by(r.step);
                 for (o, x) in out[r.output..r.output + r.count].iter_mut().zip(inputs) {
-                    *o += weight * x;
+                    *o += if quads { dot_bytes(*x as i64, weight as i64) as f64 } else { weight * x };
                 }
             });
         }

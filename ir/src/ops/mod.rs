@@ -32,6 +32,7 @@ pub mod pool;
 pub mod procedure;
 pub mod put;
 pub mod qlinear;
+pub mod quads;
 pub mod quantize;
 pub mod random;
 pub mod recurrent;
@@ -92,6 +93,7 @@ pub const FAMILIES: &[&[OpRow]] = &[
     quantize::ROWS,
     integer::ROWS,
     qlinear::ROWS,
+    quads::ROWS,
     shape::ROWS,
     movement::ROWS,
     index::ROWS,

@@ -240,11 +240,13 @@ impl Emitter<'_> {
     /// One step: combines the body at each position into its accumulator; a product into a sum as
     /// a multiply-add.
     fn accumulate(&mut self, r: &Reduction<'_>, at: &[Position], acc: Vec<Val>) -> Vec<Val> {
-        if let (ReduceOp::Sum, TermKind::Op(ScalarOp::Mul, args)) = (r.op, r.body.kind()) {
+        if let (ReduceOp::Sum, TermKind::Op(product, args)) = (r.op, r.body.kind())
+            && let Some(multiply_add) = product.accumulating()
+        {
             let (a, b) = (self.terms(&args[0], at), self.terms(&args[1], at));
             let mut sums = acc.clone();
             for i in self.by_splat(&a, &b) {
-                sums[i] = self.multiply_add(a[i], b[i], acc[i]);
+                sums[i] = self.multiply_add(multiply_add, a[i], b[i], acc[i]);
             }
             return sums;
         }
@@ -261,12 +263,13 @@ impl Emitter<'_> {
         order
     }
 
-    /// `a * b + sum`. A factor that is the same in all lanes stands first: where the instruction
-    /// overwrites its first operand, that is the one that the next row does not need.
-    fn multiply_add(&mut self, a: Val, b: Val, sum: Val) -> Val {
+    /// `a * b + sum`. A factor that is the same in all lanes stands first, if either may: where the
+    /// instruction overwrites its first operand, that is the one that the next row does not need.
+    fn multiply_add(&mut self, op: ScalarOp, a: Val, b: Val, sum: Val) -> Val {
         let lanes = |v: Val| self.kernel.values[v].lanes;
-        let (a, b) = if lanes(b) < lanes(a) { (b, a) } else { (a, b) };
-        self.op(ScalarOp::MulAdd, &[a, b, sum])
+        let swap = op == ScalarOp::MulAdd && lanes(b) < lanes(a);
+        let (a, b) = if swap { (b, a) } else { (a, b) };
+        self.op(op, &[a, b, sum])
     }
 
     /// Accumulates in vectors along the innermost variable, and the rest of it in a scalar; then

@@ -39,6 +39,7 @@ pub(super) fn contract(
         panels: s.panels,
         steps: [Some(&row), rows.get(1)].map(|a| c.row_step(v, a)),
         converts: c.converts(v),
+        halves: c.quads && !machine.dots,
     };
     let tile = register_tile(&sizes, machine);
     (s.tile[row], s.tile[v]) = (tile.rows, tile.vectors);
@@ -113,7 +114,9 @@ const MOST_VECTORS: i64 = 4;
 fn register_tile(sizes: &Sizes, machine: &Machine) -> Tile {
     let registers = machine.registers as i64;
     // Besides sums and one row of vectors: a broadcast, its copy, and one to spare.
-    let others = 2 + i64::from(machine.overwrites_factor);
+    let others = 2 + i64::from(machine.overwrites_factor) + i64::from(sizes.halves);
+    // Bytes become two vectors of halves.
+    let each = 1 + i64::from(sizes.halves);
     let mut best = (i64::MAX, Tile { rows: 1, outer_rows: 1, vectors: 1 });
     for vectors in 1..=registers / 2 {
         let straddles = sizes.panels && sizes.columns > PANEL && vectors * sizes.lanes % PANEL != 0;
@@ -124,7 +127,7 @@ fn register_tile(sizes: &Sizes, machine: &Machine) -> Tile {
         for rows in 1..=registers.min(sizes.rows.max(1)) {
             for outer_rows in 1..=4.min(sizes.outer_rows.max(1)) {
                 let r = rows * outer_rows;
-                if r * vectors + vectors + others > registers {
+                if r * vectors + vectors * each + others > registers {
                     break;
                 }
                 let tile = Tile { rows, outer_rows, vectors };

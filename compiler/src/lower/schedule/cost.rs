@@ -163,6 +163,7 @@ fn vectors_of(nest: &Nest, s: &Schedule, machine: &Machine) -> Machine {
             registers: w.registers,
             l2_bytes: w.l2_bytes,
             overwrites_factor: false,
+            dots: w.dots,
             wide: None,
         },
         _ => *machine,
@@ -247,6 +248,8 @@ pub(super) struct Sizes {
     pub(super) steps: [i64; 2],
     /// Whether data, and weights, are converted as they are loaded.
     pub(super) converts: [bool; 2],
+    /// Whether products are of bytes that become halves first.
+    pub(super) halves: bool,
 }
 
 impl Sizes {
@@ -273,10 +276,8 @@ pub(super) fn tile_cost(sizes: &Sizes, tile: Tile, machine: &Machine) -> i64 {
             for (blocks, n) in columns {
                 if r1 * r2 * n > 0 {
                     let evicted = if sizes.crowds(r1, r2) { EVICTED * r1 * r2 } else { 0 };
-                    sum += outer
-                        * inner
-                        * blocks
-                        * (step(r1 * r2, n, sizes.converts, machine).sixths() as i64 + evicted);
+                    sum +=
+                        outer * inner * blocks * (step(r1 * r2, n, sizes, machine).sixths() as i64 + evicted);
                 }
             }
         }
@@ -285,17 +286,21 @@ pub(super) fn tile_cost(sizes: &Sizes, tile: Tile, machine: &Machine) -> i64 {
 }
 
 /// One reduction step of a tile of `r` rows and `n` vectors: `r n` multiply-adds, `n` vector loads and
-/// `r` broadcasts, each of which may need a conversion.
-fn step(r: i64, n: i64, converts: [bool; 2], machine: &Machine) -> Work {
+/// `r` broadcasts, each of which may need a conversion. Four bytes are two pairs of halves.
+fn step(r: i64, n: i64, sizes: &Sizes, machine: &Machine) -> Work {
     // Where the sum's register is not kept, vectors are copied and sums moved; a splat takes two.
     let copies = if machine.overwrites_factor { r * (n - 1) + r * n + r * i64::from(n > 1) } else { 0 };
-    let conversions = r * i64::from(converts[0]) + n * i64::from(converts[1]);
+    let converts = sizes.converts.map(i64::from);
+    let (products, conversions) = match sizes.halves {
+        true => (4 * r * n, 2 * r + 3 * n),
+        false => (r * n, r * converts[0] + n * converts[1]),
+    };
     let two_a_cycle = |count: i64| (CYCLE / 2 * count) as f64;
     Work {
-        arithmetic: two_a_cycle(r * n + conversions),
+        arithmetic: two_a_cycle(products + conversions),
         loads: two_a_cycle(r + n),
         stores: 0.0,
-        issued: (r * n + n + r + copies + conversions) as f64,
+        issued: (products + n + r + copies + conversions) as f64,
         waits: LATENCY as f64,
         turns: TURN as f64,
     }

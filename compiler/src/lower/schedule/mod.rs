@@ -25,6 +25,9 @@ pub struct Machine {
     /// Whether a multiply-add overwrites one of its factors, not the sum: what the factor is needed
     /// for again is a copy, and so is every sum from one turn of a loop to the next.
     pub overwrites_factor: bool,
+    /// Whether one instruction multiplies and adds four pairs of bytes in each lane; else bytes become
+    /// halves of lanes, and products are made of these.
+    pub dots: bool,
     /// Second-level cache of a core.
     pub l2_bytes: i64,
     /// Wider vectors, which not all code can be made of.
@@ -38,6 +41,8 @@ pub struct Wide {
     pub vector_bits: u32,
     /// Number of registers.
     pub registers: u32,
+    /// See [`Machine::dots`].
+    pub dots: bool,
     /// Second-level cache of the cores that have them.
     pub l2_bytes: i64,
     /// Whether there is code for an operation on operands of a type.
@@ -48,7 +53,8 @@ impl Machine {
     /// What is assumed of a core that has vectors of that width: the caches of a small server core
     /// of the last years, so that code made on one machine does not differ from another's.
     pub const fn with_vectors(vector_bits: u32, registers: u32) -> Machine {
-        Machine { vector_bits, registers, overwrites_factor: false, l2_bytes: 512 << 10, wide: None }
+        let (overwrites_factor, dots) = (false, false);
+        Machine { vector_bits, registers, overwrites_factor, dots, l2_bytes: 512 << 10, wide: None }
     }
 }
 
@@ -147,6 +153,8 @@ struct Contraction {
     /// [`Term::key`] of the reduction.
     key: usize,
     loads: Vec<Access>,
+    /// Whether each product is of four pairs of bytes.
+    quads: bool,
 }
 
 /// Chooses a schedule: one of wide vectors, if the nest is made of what they can do.
@@ -158,11 +166,12 @@ pub fn choose(nest: &Nest, machine: &Machine) -> Schedule {
 /// The schedule of the widest vectors that an axis is long enough for; inner products, whose vectors
 /// go along the reduction, only where no width does better.
 fn choose_wide(nest: &Nest, machine: &Machine, wide: &Wide) -> Option<Schedule> {
-    let Wide { registers, l2_bytes, .. } = *wide;
+    let Wide { registers, l2_bytes, dots, .. } = *wide;
+    let overwrites_factor = false;
     let widths = std::iter::successors(Some(wide.vector_bits), |bits| Some(bits / 2));
     let schedules: Vec<Schedule> = widths
         .take_while(|bits| *bits >= machine.vector_bits)
-        .map(|vector_bits| Machine { vector_bits, registers, l2_bytes, overwrites_factor: false, wide: None })
+        .map(|vector_bits| Machine { vector_bits, registers, l2_bytes, overwrites_factor, dots, wide: None })
         .map(|m| choose_within(nest, &m))
         .filter(|s| loads_whole_vectors(nest, s))
         .collect();
@@ -324,8 +333,8 @@ fn contraction(nest: &Nest) -> Option<Contraction> {
     for store in &nest.stores {
         visit(&store.value, &mut |t| {
             let TermKind::Reduce { op: ReduceOp::Sum, vars, body } = t.kind() else { return };
-            let TermKind::Op(ScalarOp::Mul, args) = uncast(body).kind() else { return };
-            if !args.iter().all(has_load) {
+            let TermKind::Op(op, args) = uncast(body).kind() else { return };
+            if op.accumulating().is_none() || !args.iter().all(has_load) {
                 return;
             }
             let free = free_symbols(t);
@@ -334,7 +343,8 @@ fn contraction(nest: &Nest) -> Option<Contraction> {
             let all_axes = nest.axes.iter().all(|(s, _)| free.contains(s));
             if all_axes && found.as_ref().is_none_or(|(w, _)| work > *w) {
                 let inner = vars.last().map(|(s, _)| *s);
-                found = Some((work, Contraction { key: t.key(), loads: accesses(nest, body, inner) }));
+                let (loads, quads) = (accesses(nest, body, inner), *op == ScalarOp::DotBytes);
+                found = Some((work, Contraction { key: t.key(), loads, quads }));
             }
         });
     }

@@ -273,6 +273,11 @@ impl Emit<'_, '_> {
                 let product = self.b.ins().imul(x, y);
                 self.b.ins().iadd(product, args[2])
             }
+            DotBytes => self.dot_bytes(x, y),
+            DotBytesAdd => {
+                let dot = self.dot_bytes(x, y);
+                self.b.ins().iadd(dot, args[2])
+            }
             Min if signed => self.b.ins().smin(x, y),
             Max if signed => self.b.ins().smax(x, y),
             Min => self.b.ins().umin(x, y),
@@ -285,6 +290,44 @@ impl Emit<'_, '_> {
             Div | Rem | Mod => self.divide(op, signed, x, y),
             _ => return None,
         })
+    }
+
+    /// The sum of the products of bytes, of `x` unsigned, of `y` signed. In vectors, bytes become halves of
+    /// lanes, those at even places and those at odd ones, of which each pair of products is one operation.
+    fn dot_bytes(&mut self, x: ir::Value, y: ir::Value) -> ir::Value {
+        let ty = self.type_of(x);
+        if !ty.is_vector() {
+            let low = self.b.ins().iconst(ty, 0xff);
+            let product = |s: &mut Self, byte: i64| {
+                let moved = s.b.ins().ushr_imm_u(x, 8 * byte);
+                let a = s.b.ins().band(moved, low);
+                let raised = s.b.ins().ishl_imm_s(y, 24 - 8 * byte);
+                let b = s.b.ins().sshr_imm_s(raised, 24);
+                s.b.ins().imul(a, b)
+            };
+            let first = product(self, 0);
+            return (1..4).fold(first, |sum, byte| {
+                let next = product(self, byte);
+                self.b.ins().iadd(sum, next)
+            });
+        }
+        let halves = types::I16.by(ty.lane_count() * 2).unwrap_or(types::I16X8);
+        let [x, y] = [x, y].map(|v| value::bitcast(self.b, halves, v));
+        let scalar = self.b.ins().iconst(types::I16, 0xff);
+        let low = self.b.ins().splat(halves, scalar);
+        let raised = self.b.ins().ishl_imm_s(y, 8);
+        let even = (self.b.ins().band(x, low), self.b.ins().sshr_imm_s(raised, 8));
+        let odd = (self.b.ins().ushr_imm_u(x, 8), self.b.ins().sshr_imm_s(y, 8));
+        let [even, odd] = [even, odd].map(|(a, b)| self.dot_halves(a, b));
+        self.b.ins().iadd(even, odd)
+    }
+
+    /// The sum of the two products of the signed halves of each lane.
+    fn dot_halves(&mut self, a: ir::Value, b: ir::Value) -> ir::Value {
+        let low = [a, b].map(|v| self.b.ins().swiden_low(v));
+        let high = [a, b].map(|v| self.b.ins().swiden_high(v));
+        let [low, high] = [low, high].map(|[a, b]| self.b.ins().imul(a, b));
+        self.b.ins().iadd_pairwise(low, high)
     }
 
     /// A quotient or remainder that never traps: the divisor is 1 where it is 0 or (signed) -1.

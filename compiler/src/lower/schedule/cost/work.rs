@@ -125,7 +125,9 @@ impl Counter<'_> {
         let along_axis = self.s.vector.is_some_and(|v| free.contains(&self.nest.axes[v].0));
         scope.vector = vars.last().filter(|v| !along_axis && self.fills(v, body)).map(|(v, _)| *v);
         let product = match uncast(body).kind() {
-            TermKind::Op(ScalarOp::Mul, args) if op == ReduceOp::Sum => Some(args),
+            TermKind::Op(product, args) if product.accumulating().is_some() && op == ReduceOp::Sum => {
+                Some(args)
+            }
             _ => None,
         };
         let arithmetic = if product.is_some() { Limit::MultiplyAdds } else { Limit::Arithmetic };
@@ -162,6 +164,7 @@ impl Counter<'_> {
             (0..nest.axes.len()).rev().filter(|a| s.vector != Some(*a) && s.tile[*a] > 1).collect();
         let v = s.vector.as_ref();
         let t = Tile { rows: tile(rows.first()), outer_rows: tile(rows.get(1)), vectors: tile(v) };
+        let contraction = contraction(nest);
         let sizes = Sizes {
             rows: size(rows.first()),
             outer_rows: size(rows.get(1)),
@@ -170,13 +173,14 @@ impl Counter<'_> {
             panels: s.panels,
             // The tile was chosen with its conflicts in view.
             steps: [0; 2],
-            converts: contraction(nest).zip(s.vector).map_or([false; 2], |(c, v)| c.converts(v)),
+            converts: contraction.as_ref().zip(s.vector).map_or([false; 2], |(c, v)| c.converts(v)),
+            halves: contraction.as_ref().is_some_and(|c| c.quads && !self.machine.dots),
         };
         let covered = |a: &usize| s.vector != Some(*a) && !rows.iter().take(2).any(|r| r == a);
         let others = (0..nest.axes.len()).filter(covered).map(|a| typical(&nest.axes[a].1).max(1));
         let steps = scope.vars.iter().map(|(_, n)| *n).chain(others).map(|n| n as f64).product::<f64>();
         let sixths = tile_cost(&sizes, t, self.machine) as f64 * steps;
-        (sixths, step(t.rows * t.outer_rows, t.vectors, sizes.converts, self.machine))
+        (sixths, step(t.rows * t.outer_rows, t.vectors, &sizes, self.machine))
     }
 
     /// How often a term is computed that depends on these symbols.

@@ -93,6 +93,15 @@ impl Element {
     }
 }
 
+/// What [`Inst::DotAdd`] multiplies.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum DotParts {
+    /// Four bytes: unsigned ones of the first, signed ones of the second.
+    Bytes,
+    /// Two signed halves.
+    Halves,
+}
+
 /// An operation on two vectors.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[allow(missing_docs)] // named as the instructions
@@ -118,6 +127,8 @@ pub enum VecOp {
     ShiftRightZeros,
     /// The product of the lower halves of each 64 bits.
     MulHalves,
+    /// In each lane the sum of the products of its two halves, which are signed.
+    MulPairs,
     /// A mask of floats, by the instruction's predicate. Lanes of 64 bits give lanes of 32 where there
     /// are mask registers.
     Compare(u8),
@@ -155,6 +166,12 @@ pub enum UnaryOp {
     ShiftRight(u8),
     /// Down, with zeros.
     ShiftRightZeros(u8),
+    /// The same of each half of a lane of 32 bits.
+    HalvesLeft(u8),
+    /// Down, keeping the halves' signs.
+    HalvesRight(u8),
+    /// Down, with zeros.
+    HalvesRightZeros(u8),
     /// The upper half of 256 or 512 bits.
     High,
     /// The lanes of 128 bits in the order that the instruction's constant says.
@@ -172,6 +189,8 @@ pub enum Conversion {
     FromUnsigned(Lane),
     /// A float without its fraction; the least integer where none fits.
     ToInt(Lane),
+    /// The nearest integer of a float of 32 bits, halves to even; the least integer where none fits.
+    Nearest,
     /// To an unsigned integer, the greatest one where none fits; only with AVX-512.
     ToUnsigned(Lane),
     /// 32 bits of an integer to 64.
@@ -435,6 +454,15 @@ pub enum Inst {
         yes: VReg,
         no: VReg,
     },
+    /// `sum` and the products of the parts of each lane of 32 bits, which takes the sum's register.
+    DotAdd {
+        to: VReg,
+        parts: DotParts,
+        width: Width,
+        a: VReg,
+        b: VReg,
+        sum: VReg,
+    },
     /// `a * b + sum`, which takes the sum's register.
     MulAdd {
         to: VReg,
@@ -536,7 +564,7 @@ impl Inst {
             Inst::Select { to, mask, yes, no, .. } => {
                 out.extend([used(*mask), used(*yes), used(*no), made(*to)]);
             }
-            Inst::MulAdd { to, a, b, sum, .. } => {
+            Inst::DotAdd { to, a, b, sum, .. } | Inst::MulAdd { to, a, b, sum, .. } => {
                 out.extend([used(*sum), used(*a), used(*b), Operand::reg_reuse_def(*to, 0)]);
             }
             Inst::Branch { cond, .. } => match cond {
@@ -571,6 +599,7 @@ impl Inst {
             | Inst::Splat { to, .. }
             | Inst::Broadcast { to, .. }
             | Inst::Copy { to, .. }
+            | Inst::DotAdd { to, .. }
             | Inst::MulAdd { to, .. } => Some(*to),
             _ => None,
         }

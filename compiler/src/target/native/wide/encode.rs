@@ -5,7 +5,7 @@ mod codes;
 mod tables;
 mod vector;
 
-use super::Level;
+use super::Encoding;
 use super::allocate::{CALLEE_SAVED, Flat};
 use super::code::{Address, Code, Cond, Inst, Label, Width};
 use iced_x86::{Code as Op, Encoder, IcedError, Instruction, MemoryOperand, Register};
@@ -23,7 +23,7 @@ const GENERAL_32: [Register; 16] = {
 /// The bytes of a function, without references to anything outside.
 pub fn encode(code: &Code, flat: &Flat<'_>, registers: &Output) -> Result<Vec<u8>, String> {
     let mut out = Bytes {
-        level: code.level,
+        encoding: code.level.encoding(),
         encoder: Encoder::new(64),
         bytes: Vec::new(),
         starts: vec![0; code.blocks.len()],
@@ -71,7 +71,7 @@ fn saved(registers: &Output) -> Vec<usize> {
 }
 
 struct Bytes {
-    level: Level,
+    encoding: Encoding,
     encoder: Encoder,
     bytes: Vec<u8>,
     /// Where each block starts.
@@ -198,9 +198,9 @@ impl Bytes {
         let class = from.as_reg().or(to.as_reg()).map_or(RegClass::Int, |r| r.class());
         let name = |a: Allocation| a.as_reg().map(|r| r.hw_enc());
         let float = class == RegClass::Float;
-        let (width, evex) = match self.level {
-            Level::Avx2 => (Width::Ymm, false),
-            Level::Avx512 => (Width::Zmm, true),
+        let (width, evex) = match self.encoding {
+            Encoding::Vex => (Width::Ymm, false),
+            Encoding::Evex => (Width::Zmm, true),
         };
         let register = |n: usize| if float { vector(n, width) } else { GENERAL[n] };
         let code = |of: &codes::Codes, general: Op| if float { of.of(width, evex) } else { general };

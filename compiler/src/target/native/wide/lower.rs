@@ -3,8 +3,9 @@
 //!
 //! - [`values`]: how a value lies in registers, and the primitive steps on all of its registers.
 //! - [`access`]: loads, stores, gathers.
-//! - [`arithmetic`]: operations on lanes, and what of them there is ([`has`]); [`convert`]: from one type
-//!   to another; [`across`]: from all lanes to one.
+//! - [`arithmetic`]: operations on lanes, and what of them there is ([`has`]); [`dot`]: sums of products of
+//!   narrow integers; [`convert`]: from one type to another, [`nearest`]: to unsigned integers by rounding;
+//!   [`across`]: from all lanes to one.
 //!
 //! What does not change in a loop stands in the block before it, which stays open until the loop is
 //! closed. Loads stay where the kernel has them. A kernel that holds anything that this emitter has
@@ -14,6 +15,8 @@ mod access;
 mod across;
 mod arithmetic;
 mod convert;
+mod dot;
+mod nearest;
 mod values;
 
 pub use arithmetic::has;
@@ -27,6 +30,7 @@ use burin_ir::loops::{Access, Block, Buf, Kernel, Loop, Op, Stmt, Val, Yield};
 use burin_ir::{DType, ScalarOp};
 use cranelift_entity::SecondaryMap;
 use regalloc2::VReg;
+use std::collections::HashMap;
 use values::{Parts, Value};
 
 /// Why a kernel is left to another emitter.
@@ -45,6 +49,9 @@ pub fn lower(kernel: &Kernel, level: Level) -> Result<Code, Declined> {
         ranges: SecondaryMap::new(),
         streaming: None,
         constants: SecondaryMap::new(),
+        narrow: SecondaryMap::new(),
+        halves: HashMap::new(),
+        nearest: nearest::Nearest::default(),
     };
     lower.function()?;
     let mut code = lower.indices.code;
@@ -66,6 +73,12 @@ struct Lower<'a> {
     streaming: Option<Buf>,
     /// The bits of values that are the same constant in all lanes, as lanes hold them.
     constants: SecondaryMap<Val, Option<u64>>,
+    /// The types that values of `i32` were converted from.
+    narrow: SecondaryMap<Val, Option<DType>>,
+    /// The bytes of values as halves, where this block or one around it has them.
+    halves: HashMap<Val, dot::Halves>,
+    /// What has been rounded, and integers made of it.
+    nearest: nearest::Nearest,
 }
 
 /// Bytes that are more than the caches hold of what will be read again.
@@ -139,7 +152,10 @@ impl Lower<'_> {
     }
 
     fn block(&mut self, block: &Block) -> Result<(), Declined> {
-        block.iter().try_for_each(|s| self.statement(s))
+        let around = self.halves.clone();
+        block.iter().try_for_each(|s| self.statement(s))?;
+        self.halves = around;
+        Ok(())
     }
 
     fn statement(&mut self, statement: &Stmt) -> Result<(), Declined> {
@@ -150,6 +166,7 @@ impl Lower<'_> {
                 {
                     self.compares[*val] = Some((*op, [args[0], args[1]]));
                 }
+                self.narrow[*val] = self.narrow_source(*val, op);
                 let v = self.operation(*val, op)?;
                 self.values[*val] = Some(v);
             }

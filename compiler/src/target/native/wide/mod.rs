@@ -30,6 +30,17 @@ pub enum Level {
     Avx2,
     /// 512 bits, 32 registers: AVX-512 as x86-64-v4 has it (F, BW, DQ, VL).
     Avx512,
+    /// The same with sums of products of bytes (VNNI).
+    Avx512Vnni,
+}
+
+/// How instructions are encoded.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Encoding {
+    /// 16 registers, and masks in vector registers.
+    Vex,
+    /// 32 registers, and mask registers.
+    Evex,
 }
 
 impl Level {
@@ -38,36 +49,44 @@ impl Level {
         let has = |needed: u64| target.arch == arch::X86_64 && target.features & needed == needed;
         let avx2 = cpu::AVX2 | cpu::FMA | cpu::F16C;
         let avx512 = avx2 | cpu::AVX512F | cpu::AVX512BW | cpu::AVX512DQ | cpu::AVX512VL;
-        if has(avx512) {
-            return Some(Level::Avx512);
+        let all =
+            [(Level::Avx512Vnni, avx512 | cpu::AVX512VNNI), (Level::Avx512, avx512), (Level::Avx2, avx2)];
+        all.into_iter().find(|(_, needed)| has(*needed)).map(|(level, _)| level)
+    }
+
+    /// How its instructions are encoded.
+    pub const fn encoding(self) -> Encoding {
+        match self {
+            Level::Avx2 => Encoding::Vex,
+            Level::Avx512 | Level::Avx512Vnni => Encoding::Evex,
         }
-        has(avx2).then_some(Level::Avx2)
     }
 
     /// Bits of the widest vector register.
     pub const fn vector_bits(self) -> u32 {
-        match self {
-            Level::Avx2 => 256,
-            Level::Avx512 => 512,
+        match self.encoding() {
+            Encoding::Vex => 256,
+            Encoding::Evex => 512,
         }
     }
 
     /// How many vector registers there are.
     pub const fn registers(self) -> usize {
-        match self {
-            Level::Avx2 => 16,
-            Level::Avx512 => 32,
+        match self.encoding() {
+            Encoding::Vex => 16,
+            Encoding::Evex => 32,
         }
     }
 
     /// What schedules are told of it.
     pub fn vectors(self) -> Wide {
         // Cores with AVX-512 have 1 MiB or more.
-        let l2_bytes = if self == Level::Avx512 { 1 << 20 } else { 512 << 10 };
+        let l2_bytes = if self.encoding() == Encoding::Evex { 1 << 20 } else { 512 << 10 };
         Wide {
             vector_bits: self.vector_bits(),
             registers: self.registers() as u32,
             l2_bytes,
+            dots: self == Level::Avx512Vnni,
             has: lower::has,
         }
     }

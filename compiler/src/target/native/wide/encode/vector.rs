@@ -2,8 +2,10 @@
 
 use super::codes::{self, Codes, Sides};
 use super::{Bytes, Op, Operands, tables};
-use crate::target::native::wide::Level;
-use crate::target::native::wide::code::{Address, Conversion, Element, Inst, Lane, UnaryOp, VecOp, Width};
+use crate::target::native::wide::Encoding;
+use crate::target::native::wide::code::{
+    Address, Conversion, DotParts, Element, Inst, Lane, UnaryOp, VecOp, Width,
+};
 use iced_x86::{Instruction, MemoryOperand, Register};
 
 /// The mask register that comparisons pass through on their way to lanes.
@@ -14,7 +16,7 @@ const NEAREST: u32 = 0;
 
 impl Bytes {
     fn code(&self, codes: &Codes, width: Width) -> Op {
-        codes.of(width, self.level == Level::Avx512)
+        codes.of(width, self.encoding == Encoding::Evex)
     }
 
     pub(super) fn vector(&mut self, inst: &Inst, r: &mut Operands<'_>) -> Result<(), String> {
@@ -31,11 +33,11 @@ impl Bytes {
             Inst::Insert { bytes, place, at, .. } => {
                 let at = r.memory(at);
                 let (v, to) = (r.vector(Width::Xmm), r.vector(Width::Xmm));
-                let code = match (bytes, self.level) {
-                    (1, Level::Avx2) => Op::VEX_Vpinsrb_xmm_xmm_r32m8_imm8,
-                    (1, Level::Avx512) => Op::EVEX_Vpinsrb_xmm_xmm_r32m8_imm8,
-                    (_, Level::Avx2) => Op::VEX_Vpinsrw_xmm_xmm_r32m16_imm8,
-                    (_, Level::Avx512) => Op::EVEX_Vpinsrw_xmm_xmm_r32m16_imm8,
+                let code = match (bytes, self.encoding) {
+                    (1, Encoding::Vex) => Op::VEX_Vpinsrb_xmm_xmm_r32m8_imm8,
+                    (1, Encoding::Evex) => Op::EVEX_Vpinsrb_xmm_xmm_r32m8_imm8,
+                    (_, Encoding::Vex) => Op::VEX_Vpinsrw_xmm_xmm_r32m16_imm8,
+                    (_, Encoding::Evex) => Op::EVEX_Vpinsrw_xmm_xmm_r32m16_imm8,
                 };
                 self.put(Instruction::with4(code, to, v, at, u32::from(*place)))
             }
@@ -46,18 +48,18 @@ impl Bytes {
             }
             Inst::FromGeneral { .. } => {
                 let v = r.general();
-                let evex = self.level == Level::Avx512;
+                let evex = self.encoding == Encoding::Evex;
                 let code = if evex { Op::EVEX_Vmovq_xmm_rm64 } else { Op::VEX_Vmovq_xmm_rm64 };
                 self.put(Instruction::with2(code, r.vector(Width::Xmm), v))
             }
             Inst::ToGeneral { second, .. } => {
                 let v = r.vector(Width::Xmm);
                 let to = r.general();
-                self.put(match (second, self.level) {
-                    (false, Level::Avx2) => Instruction::with2(Op::VEX_Vmovq_rm64_xmm, to, v),
-                    (false, Level::Avx512) => Instruction::with2(Op::EVEX_Vmovq_rm64_xmm, to, v),
-                    (true, Level::Avx2) => Instruction::with3(Op::VEX_Vpextrq_rm64_xmm_imm8, to, v, 1),
-                    (true, Level::Avx512) => Instruction::with3(Op::EVEX_Vpextrq_rm64_xmm_imm8, to, v, 1),
+                self.put(match (second, self.encoding) {
+                    (false, Encoding::Vex) => Instruction::with2(Op::VEX_Vmovq_rm64_xmm, to, v),
+                    (false, Encoding::Evex) => Instruction::with2(Op::EVEX_Vmovq_rm64_xmm, to, v),
+                    (true, Encoding::Vex) => Instruction::with3(Op::VEX_Vpextrq_rm64_xmm_imm8, to, v, 1),
+                    (true, Encoding::Evex) => Instruction::with3(Op::EVEX_Vpextrq_rm64_xmm_imm8, to, v, 1),
                 })
             }
             Inst::Copy { width, .. } => {
@@ -107,9 +109,9 @@ impl Bytes {
             Inst::FromInt { .. } => {
                 let v = r.general();
                 let to = r.vector(Width::Xmm);
-                let code = match self.level {
-                    Level::Avx2 => Op::VEX_Vcvtsi2ss_xmm_xmm_rm64,
-                    Level::Avx512 => Op::EVEX_Vcvtsi2ss_xmm_xmm_rm64_er,
+                let code = match self.encoding {
+                    Encoding::Vex => Op::VEX_Vcvtsi2ss_xmm_xmm_rm64,
+                    Encoding::Evex => Op::EVEX_Vcvtsi2ss_xmm_xmm_rm64_er,
                 };
                 // The other lanes come from a register; zeros, so that it waits for no other value.
                 self.zero(to)?;
@@ -118,6 +120,11 @@ impl Bytes {
             Inst::Select { width, .. } => {
                 let [mask, yes, no, to] = [(); 4].map(|()| r.vector(*width));
                 self.select(*width, [mask, yes, no, to])
+            }
+            Inst::DotAdd { parts, width, .. } => {
+                let (_, a, b, to) = (r.number(), r.vector(*width), r.vector(*width), r.vector(*width));
+                let codes = if *parts == DotParts::Bytes { &tables::DOT_BYTES } else { &tables::DOT_HALVES };
+                self.put(Instruction::with3(self.code(codes, *width), to, a, b))
             }
             Inst::MulAdd { lane, width, .. } => {
                 let (_, a, b, to) = (r.number(), r.vector(*width), r.vector(*width), r.vector(*width));
@@ -210,7 +217,7 @@ impl Bytes {
         r: &mut Operands<'_>,
     ) -> Result<(), String> {
         let v = r.vector(width);
-        let evex = self.level == Level::Avx512;
+        let evex = self.encoding == Encoding::Evex;
         let scalar = width == Width::Scalar;
         let codes = match element {
             Element::B32 | Element::B64 if streaming => &tables::STREAM,
@@ -270,9 +277,9 @@ impl Bytes {
         if width == Width::Xmm {
             return Ok(());
         }
-        let code = match self.level {
-            Level::Avx2 => Op::VEX_Vpermpd_ymm_ymmm256_imm8,
-            Level::Avx512 => Op::EVEX_Vpermpd_ymm_k1z_ymmm256b64_imm8,
+        let code = match self.encoding {
+            Encoding::Vex => Op::VEX_Vpermpd_ymm_ymmm256_imm8,
+            Encoding::Evex => Op::EVEX_Vpermpd_ymm_k1z_ymmm256b64_imm8,
         };
         self.put(Instruction::with3(code, to, to, PICK))
     }
@@ -292,7 +299,7 @@ impl Bytes {
         let at = MemoryOperand::with_base_index_scale(base, places, bits / 8);
         let codes = codes::gather(bits, place_bits);
         // All lanes; the instruction clears the mask as it goes.
-        if self.level == Level::Avx2 {
+        if self.encoding == Encoding::Vex {
             self.put(Instruction::with3(tables::ALL_ONES.of(data, false), mask, mask, mask))?;
             return self.put(Instruction::with3(codes.of(width, false), to, at, mask));
         }
@@ -331,7 +338,7 @@ impl Bytes {
         r: &mut Operands<'_>,
     ) -> Result<(), String> {
         let code = self.code(codes, width);
-        if self.level == Level::Avx2 {
+        if self.encoding == Encoding::Vex {
             return self.put(Instruction::with4(code, r.vector(width), a, b, u32::from(predicate)));
         }
         self.put(Instruction::with4(code, MASK, a, b, u32::from(predicate)))?;
@@ -341,7 +348,7 @@ impl Bytes {
     }
 
     fn select(&mut self, width: Width, [mask, yes, no, to]: [Register; 4]) -> Result<(), String> {
-        if self.level == Level::Avx2 {
+        if self.encoding == Encoding::Vex {
             return self.put(Instruction::with4(self.code(&tables::BLEND, width), to, no, yes, mask));
         }
         // `to` is the first of the three; the constant is the table of which one is taken.

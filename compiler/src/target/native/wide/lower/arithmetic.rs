@@ -51,6 +51,10 @@ impl Lower<'_> {
                 self.push(Inst::FromInt { to, v });
                 return Ok([to].into_iter().collect());
             }
+            let shape = self.shape(from)?;
+            if let Some(integer) = self.nearest(val, args[0], to, shape) {
+                return Ok(integer);
+            }
             let v = self.value(args[0])?;
             if is_half(to) {
                 self.exact[val] = Some(v.clone());
@@ -63,6 +67,25 @@ impl Lower<'_> {
         }
         if let ScalarOp::Select = op {
             return self.select(args, &parts);
+        }
+        self.note_rounded(val, op, args, &parts);
+        match op {
+            ScalarOp::Sub if from.dtype == DType::I32 => {
+                if let Some(integer) = self.moved_back(args) {
+                    return Ok(integer);
+                }
+            }
+            ScalarOp::DotBytes | ScalarOp::DotBytesAdd => {
+                let shape = self.shape(from)?;
+                return self.dot_bytes(args, &parts, shape);
+            }
+            ScalarOp::MulAdd if from.dtype == DType::I32 => {
+                let shape = self.shape(from)?;
+                if let Some(sum) = self.narrow_multiply_add(args, &parts, shape) {
+                    return Ok(sum);
+                }
+            }
+            _ => {}
         }
         let constants: Vec<Option<u64>> = args.iter().map(|a| self.constants[*a]).collect();
         let shape = self.shape(from)?;

@@ -127,7 +127,7 @@ impl Lower<'_> {
     }
 
     /// A float within bounds, the lower one for NaN.
-    fn clamped(&mut self, lane: Lane, shape: Shape, v: &Parts, bounds: [f64; 2]) -> Parts {
+    pub(super) fn clamped(&mut self, lane: Lane, shape: Shape, v: &Parts, bounds: [f64; 2]) -> Parts {
         let [low, high] = bounds.map(|b| float_bits(lane, b));
         let v = self.with_constant(VecOp::Max, lane, shape, v, low);
         self.with_constant(VecOp::Min, lane, shape, &v, high)
@@ -252,7 +252,7 @@ impl Lower<'_> {
 }
 
 /// The least and the greatest number of an integer type of at most 32 bits.
-fn bounds(ty: DType) -> [f64; 2] {
+pub(super) fn bounds(ty: DType) -> [f64; 2] {
     let size = 2f64.powi(ty.bits() as i32);
     if ty.is_signed_int() { [-size / 2.0, size / 2.0 - 1.0] } else { [0.0, size - 1.0] }
 }

@@ -5,7 +5,7 @@
 //! 32 bits. A value of 64-bit lanes that one register does not hold lies in two, the lower lanes first.
 
 use super::{Declined, Lower};
-use crate::target::native::wide::Level;
+use crate::target::native::wide::Encoding;
 use crate::target::native::wide::code::{Conversion, Inst, Lane, UnaryOp, VecOp, Width};
 use burin_ir::loops::{Val, ValType};
 use burin_ir::{DType, scalar};
@@ -86,7 +86,7 @@ impl Lower<'_> {
 
     /// Whether comparisons give mask registers, and there are the instructions of AVX-512.
     pub(super) fn has_masks(&self) -> bool {
-        self.indices.code.level == Level::Avx512
+        self.indices.code.level.encoding() == Encoding::Evex
     }
 
     /// A value in vector registers.
