@@ -22,7 +22,7 @@ use std::collections::HashSet;
 /// What moves signed bytes to unsigned ones.
 const HALF: i64 = 128;
 
-/// How many ops back from QuantizeLinear a dequantised tensor is looked for.
+/// How many ops back from QuantizeLinear a dequantised tensor, and what it is scaled by, is looked for.
 const REACH: usize = 6;
 
 /// Rewrites a quantised graph.
@@ -240,7 +240,7 @@ fn quantise(r: &mut Rewriter<'_>, site: &Site<'_>, only_dequantised: bool) -> Re
     }
     let (mut x, mut scale) = (x, scale);
     if multiplied {
-        x = times(r, x, 1.0 / step)?;
+        x = times(r, x, 1.0 / step, REACH)?;
         scale = scalar(r, DType::F32, Scalar::F(1.0));
     }
     let zero = match signed {
@@ -252,47 +252,42 @@ fn quantise(r: &mut Rewriter<'_>, site: &Site<'_>, only_dequantised: bool) -> Re
 }
 
 /// A tensor times a positive number, which goes into constants that it is scaled by already.
-fn times(r: &mut Rewriter<'_>, v: Value, by: f64) -> Result<Value, String> {
+fn times(r: &mut Rewriter<'_>, v: Value, by: f64, reach: usize) -> Result<Value, String> {
     let factor = scalar(r, DType::F32, Scalar::F(by));
-    let made = r.made_by(v).map(|n| (n.op.name, n.inputs.clone(), attrs_of(n)));
-    let scaled = match made {
-        Some(("Relu", inputs, attrs)) => {
-            let x = times(r, inputs[0].ok_or("an operand is absent")?, by)?;
-            node(r, "Relu", vec![Some(x)], attrs)?
-        }
-        Some(("Mul", inputs, _)) if inputs[1].is_some_and(|c| r.graph.constant(c).is_some()) => {
-            let [Some(x), Some(c)] = inputs[..] else { return Err("an operand is absent".to_owned()) };
-            let c = constant_op(r, "Mul", &[c, factor], Vec::new())?;
-            r.op("Mul", &[x, c], Vec::new())?
-        }
-        Some(("Add", inputs, _)) if inputs.iter().flatten().all(|x| is_scaled(r, *x)) => {
-            let [Some(a), Some(b)] = inputs[..] else { return Err("an operand is absent".to_owned()) };
-            let (a, b) = (times(r, a, by)?, times(r, b, by)?);
-            r.op("Add", &[a, b], Vec::new())?
-        }
-        Some(("DequantizeLinear", mut inputs, attrs)) if Quantised::data(r, v).is_some() => {
-            let scale = inputs[1].ok_or("a scale is absent")?;
-            inputs[1] = Some(constant_op(r, "Mul", &[scale, factor], Vec::new())?);
-            node(r, "DequantizeLinear", inputs, attrs)?
-        }
-        _ if r.graph.constant(v).is_some() => constant_op(r, "Mul", &[v, factor], Vec::new())?,
-        _ => r.op("Mul", &[v, factor], Vec::new())?,
+    if r.graph.constant(v).is_some() {
+        return constant_op(r, "Mul", &[v, factor], Vec::new());
+    }
+    let made = r.made_by(v).filter(|_| is_scaled(r, v, reach));
+    let Some((op, mut inputs, attrs)) = made.map(|n| (n.op.name, n.inputs.clone(), attrs_of(n))) else {
+        return r.op("Mul", &[v, factor], Vec::new());
     };
-    Ok(scaled)
+    // Which operands are scaled in its place; the others stay.
+    let scaled: &[usize] = match op {
+        "Mul" | "DequantizeLinear" => &[1],
+        "Add" => &[0, 1],
+        _ => &[0],
+    };
+    for i in scaled {
+        let operand = inputs[*i].ok_or("an operand is absent")?;
+        inputs[*i] = Some(times(r, operand, by, reach.saturating_sub(1))?);
+    }
+    node(r, op, inputs, attrs)
 }
 
 /// Whether a number can go into a constant that a value is scaled by, or is.
-fn is_scaled(r: &Rewriter<'_>, v: Value) -> bool {
+fn is_scaled(r: &Rewriter<'_>, v: Value, reach: usize) -> bool {
     let constant = |v: Option<Value>| v.is_some_and(|v| r.graph.constant(v).is_some());
-    constant(Some(v))
-        || Quantised::data(r, v).is_some()
-        || r.made_by(v).is_some_and(|n| match n.op.name {
-            "Mul" => constant(n.inputs[1]),
-            "Reshape" => constant(n.inputs[0]),
-            "Relu" => n.inputs[0].is_some_and(|x| is_scaled(r, x)),
-            "Add" => n.inputs.iter().flatten().all(|x| is_scaled(r, *x)),
-            _ => false,
-        })
+    if constant(Some(v)) || Quantised::data(r, v).is_some() {
+        return true;
+    }
+    let Some(reach) = reach.checked_sub(1) else { return false };
+    r.made_by(v).is_some_and(|n| match n.op.name {
+        "Mul" => constant(n.inputs[1]),
+        "Reshape" => constant(n.inputs[0]),
+        "Relu" => n.inputs[0].is_some_and(|x| is_scaled(r, x, reach)),
+        "Add" => n.inputs.iter().flatten().all(|x| is_scaled(r, *x, reach)),
+        _ => false,
+    })
 }
 
 /// Whether a value of `f32` is computed element by element from dequantised ones.
@@ -300,7 +295,10 @@ fn from_integers(r: &Rewriter<'_>, v: Value, reach: usize) -> bool {
     let Some(made) = r.made_by(v) else { return false };
     match made.op.name {
         "DequantizeLinear" => true,
-        "Cast" => made.inputs[0].and_then(|v| r.ty(v)).is_some_and(|t| t.dtype == DType::I32),
+        "Cast" => {
+            let sums = made.inputs[0].and_then(|v| r.made_by(v));
+            sums.is_some_and(|n| matches!(n.op.name, "ConvInteger" | "MatMulInteger"))
+        }
         _ if reach > 0 && matches!(made.op.meaning, Meaning::Pointwise(_)) => {
             made.inputs.iter().flatten().any(|v| from_integers(r, *v, reach - 1))
         }
