@@ -12,7 +12,7 @@
 
 use crate::symbol::Symbol;
 use std::cmp::Ordering;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::ops;
 
@@ -289,7 +289,12 @@ impl Expr {
 
     /// 1 where it is zero, else 0.
     pub fn is_zero(&self) -> Expr {
-        Expr::ONE - self.maximum(&-self).minimum(&Expr::ONE)
+        (Expr::ONE - self.maximum(&-self)).maximum(&Expr::ZERO)
+    }
+
+    /// 1 where it is below zero, else 0.
+    pub fn is_negative(&self) -> Expr {
+        -&self.minimum(&Expr::ZERO).maximum(&Expr::constant(-1))
     }
 
     /// The smaller of two.
@@ -414,6 +419,31 @@ impl Expr {
         out
     }
 
+    /// Replaces by what `f` makes of it each largest part without the symbols that `local` answers for: sums
+    /// that stand alone or are factors of products, here or within divisions, minima and maxima.
+    pub fn map_free(&self, local: &dyn Fn(Symbol) -> bool, f: &mut dyn FnMut(Expr) -> Expr) -> Expr {
+        let mut by_factors: BTreeMap<Vec<Atom>, Expr> = BTreeMap::new();
+        by_factors.insert(Vec::new(), Expr::constant(self.constant));
+        for (atoms, c) in &self.terms {
+            let (own, free) = atoms.iter().cloned().partition(|a| Expr::atom(a.clone()).any_symbol(local));
+            by_factors.entry(own).or_default().push(free, *c);
+        }
+        let mut out = Expr::ZERO;
+        for (factors, sum) in by_factors {
+            let sum = if sum.terms.is_empty() { sum } else { f(sum) };
+            out = out + factors.iter().fold(sum, |p, a| p.times(&a.map_free(local, f)));
+        }
+        out
+    }
+
+    /// Whether a symbol occurs of which this holds.
+    pub fn any_symbol(&self, holds: &dyn Fn(Symbol) -> bool) -> bool {
+        self.terms.iter().flat_map(|(a, _)| a).any(|atom| match atom {
+            Atom::Sym(s) => holds(*s),
+            Atom::Div(d) | Atom::Min(d) | Atom::Max(d) => d.0.any_symbol(holds) || d.1.any_symbol(holds),
+        })
+    }
+
     /// Replaces symbols for which `f` has an expression.
     pub fn substitute(&self, f: &dyn Fn(Symbol) -> Option<Expr>) -> Expr {
         if self.terms.is_empty() {
@@ -469,10 +499,7 @@ impl Expr {
 
     /// Whether the symbol occurs.
     pub fn mentions(&self, symbol: Symbol) -> bool {
-        self.terms.iter().flat_map(|(a, _)| a).any(|atom| match atom {
-            Atom::Sym(s) => *s == symbol,
-            Atom::Div(d) | Atom::Min(d) | Atom::Max(d) => d.0.mentions(symbol) || d.1.mentions(symbol),
-        })
+        self.any_symbol(&|s| s == symbol)
     }
 
     /// `(a, b)` with `self == a * symbol + b` and the symbol in neither; `None` where the
@@ -514,6 +541,26 @@ fn remove_all(atoms: &[Atom], by: &[Atom]) -> Option<Vec<Atom>> {
 }
 
 impl Atom {
+    /// [`Expr::map_free`] of the parts.
+    fn map_free(&self, local: &dyn Fn(Symbol) -> bool, f: &mut dyn FnMut(Expr) -> Expr) -> Expr {
+        let mut both = |d: &(Expr, Expr)| (d.0.map_free(local, f), d.1.map_free(local, f));
+        match self {
+            Atom::Sym(s) => (*s).into(),
+            Atom::Div(d) => {
+                let (n, by) = both(d);
+                n.floor_div(&by)
+            }
+            Atom::Min(d) => {
+                let (a, b) = both(d);
+                a.minimum(&b)
+            }
+            Atom::Max(d) => {
+                let (a, b) = both(d);
+                a.maximum(&b)
+            }
+        }
+    }
+
     fn bounds(&self, ranges: Ranges<'_>) -> Range {
         match self {
             Atom::Sym(s) => ranges(*s),
@@ -544,6 +591,9 @@ impl Atom {
                     (Some(x), Some(y)) => Some(x.max(y)),
                     (x, y) => x.or(y),
                 };
+                // A magnitude, the larger of a number and its negative.
+                let size = m.0.terms.len() == m.1.terms.len() && m.0 == -&m.1;
+                let lo = if size { lo.max(Some(0)) } else { lo };
                 Range { lo, hi: Range::map2(a.hi, b.hi, |x, y| Some(x.max(y))) }
             }
         }

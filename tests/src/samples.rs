@@ -63,9 +63,9 @@ pub fn expect(sample: &Sample, seed: u64) -> Result<Expected, String> {
     Ok(Expected { inputs, outputs, bounds })
 }
 
-/// The bounds of the row of a graph of one node.
+/// The bounds of the row of a graph of one node, but for those before it that read its operands.
 fn bounds(graph: &Graph, inputs: &[Tensor], outputs: &[Tensor]) -> Result<Vec<Bound>, String> {
-    let node = &graph.nodes[graph.regions[graph.body].nodes[0]];
+    let node = &graph.nodes[*graph.regions[graph.body].nodes.last().ok_or("a sample without a node")?];
     let mut given = inputs.iter();
     let operand = |v: &Option<_>| match v.map(|v| graph.constant(v)) {
         None => None,

@@ -20,8 +20,7 @@ use std::collections::BTreeSet;
 const REFUSED: &[&str] = &[];
 
 /// The samples that it refuses besides when their sizes are symbols.
-const REFUSED_SYMBOLIC: &[&str] =
-    &["Resize(f32[1,1,6,9], _, _, i64[2] = [3, 4]) {mode = \"linear\", antialias = 1, axes = [2, 3]}"];
+const REFUSED_SYMBOLIC: &[&str] = &[];
 
 fn output_types(graph: &Graph) -> Vec<TensorType> {
     graph.outputs().iter().filter_map(|v| graph.tensor_type(*v).cloned()).collect()

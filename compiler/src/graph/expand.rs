@@ -1,5 +1,6 @@
 //! Composites become their bodies, through their rows' builders, until only pointwise, movement and
-//! primitive nodes are left, or composites that the caller keeps because the target has a kernel.
+//! primitive nodes are left, or composites that the caller keeps because the target has a kernel. So do
+//! nodes whose types depend on floats that are known only in a run, where their rows have bodies for that.
 
 use super::rewrite::{Outcome, rewrite};
 use super::{Fuel, Report};
@@ -19,11 +20,13 @@ pub fn run_except(graph: &mut Graph, keep: &dyn Fn(&Graph, &NodeData) -> bool) -
     let mut total = 0;
     for _ in 0..MAX_DEPTH {
         let mut report = rewrite(graph, &mut Fuel::unlimited(), &mut |r, site| {
-            if !matches!(site.data.op.meaning, Meaning::Composite(_)) || keep(r.old, site.data) {
+            if site.data.op.body().is_none() || keep(r.old, site.data) {
                 return Ok(Outcome::Keep);
             }
+            let composite = matches!(site.data.op.meaning, Meaning::Composite(_));
             Ok(match r.builder().expand(site.data, &site.inputs)? {
                 Some(results) => Outcome::Replace(results),
+                None if !composite => Outcome::Keep,
                 None => Outcome::Declined(format!(
                     "the body of {} cannot be built for its operands",
                     site.data.op.name

@@ -218,7 +218,11 @@ pub(super) fn check_symbols(entry: &HashSet<Symbol>, events: &[Event]) -> Result
             }
             Event::Control(c) => known.extend(c.inner.iter().flat_map(|i| i.level.sets.iter().copied())),
             Event::Check(..) | Event::Store(..) | Event::Alloc(..) => {}
-            Event::Call(d) => check_known(&known, d.lowered.nest.dims(), &d.name)?,
+            Event::Call(d) => {
+                let dims = d.lowered.nest.dims().into_iter();
+                let symbols = dims.flat_map(|s| d.lowered.named.resolve(&s.into()).symbols());
+                check_known(&known, symbols, &d.name)?;
+            }
             Event::Procedure(p) => check_known(&known, p.kernel.dims.iter().copied(), &p.kernel.name)?,
         }
     }

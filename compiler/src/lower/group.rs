@@ -1,6 +1,7 @@
 //! A stored value's kernel: its definition with everything inlined that fusion put into it, over
 //! the memory of the stored values that it reads.
 
+use super::named::Named;
 use super::nest::{Nest, NestBuffer, Store};
 use crate::graph::fuse::{self, Fate, Fusion};
 use crate::packing::PANEL;
@@ -130,6 +131,8 @@ pub struct Lowered {
     pub reads: Vec<Value>,
     /// The nodes that it computes.
     pub nodes: Vec<Node>,
+    /// What its symbols stand for that are not known outside.
+    pub named: Named,
 }
 
 /// Builds the nest of a stored value.
@@ -171,7 +174,7 @@ pub fn fill(dtype: DType, value: Scalar, shape: &[Expr], to: &Layout) -> Lowered
         stores: vec![Store { buffer: 0, index: to.index(&at), value }],
     };
     nest.normalise();
-    Lowered { nest, reads: Vec::new(), nodes: Vec::new() }
+    Lowered { nest, reads: Vec::new(), nodes: Vec::new(), named: Named::default() }
 }
 
 fn finish(
@@ -212,7 +215,7 @@ fn build(
     let mut nodes = inliner.nodes;
     nodes.sort();
     nodes.dedup();
-    Ok(Lowered { nest, reads: inliner.reads, nodes })
+    Ok(Lowered { nest, reads: inliner.reads, nodes, named: inliner.named })
 }
 
 /// Substitutes definitions into one another.
@@ -225,6 +228,7 @@ struct Inliner<'a> {
     /// One term for each value and index, so that what is shared stays shared.
     done: HashMap<(Value, Vec<Expr>), Term>,
     fresh: usize,
+    named: Named,
 }
 
 impl<'a> Inliner<'a> {
@@ -237,6 +241,7 @@ impl<'a> Inliner<'a> {
             nodes: Vec::new(),
             done: HashMap::new(),
             fresh: 0,
+            named: Named::default(),
         }
     }
 
@@ -289,7 +294,7 @@ impl<'a> Inliner<'a> {
     /// The definition of a value's element, with its operands' elements in it.
     fn define(&mut self, v: Value, at: &[Expr]) -> Result<Term, String> {
         let (node, result) = self.graph.producer(v).ok_or("a value without a producer is not stored")?;
-        let e = fuse::definition(self.graph, node, result)?;
+        let e = self.named.element(fuse::definition(self.graph, node, result)?);
         self.nodes.push(node);
         let mut names: HashMap<Symbol, Expr> = e.axes.iter().copied().zip(at.iter().cloned()).collect();
         for s in e.body.bound_symbols() {

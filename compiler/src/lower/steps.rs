@@ -5,6 +5,7 @@ use super::events::{Control, Draft, Event, Inner, Kind};
 use super::group::Layout;
 use super::kernels::{Group, Kernels};
 use super::level::{Entry, Level, Lowering};
+use super::named::Named;
 use super::place::{Root, RootId};
 use super::procedure::ProcedureCall;
 use super::schedule::Machine;
@@ -188,7 +189,8 @@ impl Writer<'_> {
         let written = nest.buffers.last().map_or(1, |b| b.dtype.bytes() as i64);
         args.push(site.place(d.writes, &(&d.offset * written)));
         self.report.groups.push(self.kernels.group(number, &d.lowered.nodes, d.result, &site.level.places));
-        self.kernel(number, args, &d.name, nest.flops())
+        let named = &d.lowered.named;
+        self.kernel(number, args, &d.name, named.resolve(&nest.flops()), named)
     }
 
     /// The call of a kernel that a row gives.
@@ -200,20 +202,21 @@ impl Writer<'_> {
         self.program.scratch_bytes = self.program.scratch_bytes.maximum(&bytes);
         let group = self.kernels.group(number, &[p.node], results.first().copied(), &site.level.places);
         self.report.groups.push(group);
-        self.kernel(number, args, &site.level.graph.describe(p.node), Expr::ZERO)
+        let name = site.level.graph.describe(p.node);
+        self.kernel(number, args, &name, Expr::ZERO, &Named::default())
     }
 
-    fn kernel(&mut self, number: usize, args: Vec<Place>, name: &str, flops: Expr) -> Step {
+    fn kernel(&mut self, number: usize, args: Vec<Place>, name: &str, flops: Expr, named: &Named) -> Step {
         let kernel = &self.kernels.made[number];
         let kept = kernel.buffers.values().filter(|b| b.access != Access::Scratch);
         let call = Call {
             kernel: number,
             args,
-            dims: kernel.dims.iter().map(|s| (*s).into()).collect(),
-            tasks: tasks(kernel),
+            dims: kernel.dims.iter().map(|s| named.resolve(&(*s).into())).collect(),
+            tasks: named.resolve(&tasks(kernel)),
             node: self.node_name(name),
             flops,
-            bytes: kept.fold(Expr::ZERO, |s, b| s + &b.len * (b.dtype.bytes() as i64)),
+            bytes: named.resolve(&kept.fold(Expr::ZERO, |s, b| s + &b.len * (b.dtype.bytes() as i64))),
         };
         self.program.calls.push(call);
         Step::Call(self.program.calls.len() - 1)

@@ -4,7 +4,7 @@ use crate::attr::{self, Attr};
 use crate::dtype::DType;
 use crate::graph::infer::{Arg, Cx, Info};
 use crate::graph::{Constant, Def, Graph, Node, NodeData, Region, Value, ValueData};
-use crate::ops::{self, Arity, Meaning, OpRow};
+use crate::ops::{self, Arity, OpRow};
 use crate::symbol::Symbol;
 use crate::tensor::Tensor;
 use crate::types::{TensorType, Type};
@@ -82,34 +82,40 @@ impl<'a> Builder<'a> {
         Ok(node)
     }
 
-    /// Puts a `Read` before operands whose contents the row wants to know, where they depend on data
-    /// and are few integers of a known number.
+    /// Puts a `Read` before operands whose contents the row wants to know.
     fn name_contents(&mut self, op: &'static OpRow, inputs: &mut [Option<Value>]) -> Result<(), String> {
         for (port, input) in op.inputs.iter().zip(inputs).filter(|(p, _)| p.known) {
-            let Some(v) = *input else { continue };
-            let data = &self.graph.values[v];
-            let count = data.ty.tensor().and_then(|t| {
-                (t.dtype.is_int() || t.dtype == DType::Bool).then(|| t.elements().as_const())?
-            });
-            let few = count.filter(|n| data.known.is_none() && (1..=MAX_NAMED).contains(n));
-            let Some(n) = few.map(|n| n as u32) else { continue };
-            let first = self.graph.fresh_symbols;
-            self.graph.fresh_symbols += n;
-            let names = (first..first + n).map(|i| format!("{}{i}", Symbol::DATA)).collect();
-            let read = self.op("Read", &[v], vec![("symbols", Attr::Strs(names))]);
-            *input = Some(read.map_err(|e| format!("{} ({}): {e}", op.name, port.name))?);
+            if let Some(v) = input {
+                *v = self.read(*v).map_err(|e| format!("{} ({}): {e}", op.name, port.name))?;
+            }
         }
         Ok(())
     }
 
-    /// Builds the body of a node of a composite op on other operands; `None` where the op is no
-    /// composite or its builder declines.
+    /// A value whose contents have names, by a `Read`, where they depend on data and are few integers of a
+    /// known number; others as they are.
+    pub fn read(&mut self, v: Value) -> Result<Value, String> {
+        let data = &self.graph.values[v];
+        let count = data
+            .ty
+            .tensor()
+            .and_then(|t| (t.dtype.is_int() || t.dtype == DType::Bool).then(|| t.elements().as_const())?);
+        let few = count.filter(|n| data.known.is_none() && (1..=MAX_NAMED).contains(n));
+        let Some(n) = few.map(|n| n as u32) else { return Ok(v) };
+        let first = self.graph.fresh_symbols;
+        self.graph.fresh_symbols += n;
+        let names = (first..first + n).map(|i| format!("{}{i}", Symbol::DATA)).collect();
+        self.op("Read", &[v], vec![("symbols", Attr::Strs(names))])
+    }
+
+    /// Builds the body of a node on other operands; `None` where its op has none or the builder
+    /// declines.
     pub fn expand(
         &mut self,
         node: &NodeData,
         inputs: &[Option<Value>],
     ) -> Result<Option<Vec<Value>>, String> {
-        let Meaning::Composite(build) = node.op.meaning else { return Ok(None) };
+        let Some(build) = node.op.body() else { return Ok(None) };
         let args = operands(self.graph, inputs);
         self.with_cx(node.op, &node.attrs, &args, node.outputs.len(), &node.regions, |b, cx| {
             // The builder's own symbols come first, then those of the nodes that it adds.

@@ -5,8 +5,10 @@
 //! `[..., n * p]` of the product, with `p = 1` for real ones. Burin's own ops make the matrix and the
 //! frames. Angles are whole fractions of a turn, which are reduced exactly.
 
-use super::compose::{Body, Built, Inputs, operand};
+use super::axes::Axes;
+use super::compose::{Body, Built, Inputs, cast, operand};
 use super::rules::{self, FLOAT, INT, indices};
+use super::shape::size;
 use super::{Lower, Meaning, OpRow, Tolerance, one, opt};
 use crate::attr::{Attr, AttrKind, AttrSpec, Default};
 use crate::dtype::DType;
@@ -40,6 +42,9 @@ pub const ROWS: &[OpRow] = &[
             "DFT(f32[2,5,2]) {inverse = 1, onesided = 1}",
             "DFT(f64[3,4,2], i64[] = 7, i64[] = 1) {inverse = 1, onesided = 1}",
             "DFT(f16[1,6,2])",
+            "DFT(f32[2,5,3,1], _, i64[] in -4..-1)",
+            "DFT(f32[2,9,1], i64[] = 6, i64[1] in 0..2) {onesided = 1}",
+            "DFT(f64[4,4,2], _, i64[] in 0..2) {inverse = 1, onesided = 1}",
         ],
         ..OpRow::new(
             "DFT",
@@ -127,10 +132,12 @@ fn half(length: &Expr) -> Expr {
 
 /// What a DFT node is to do.
 struct Transform {
-    axis: usize,
+    axis: Axes,
     /// Its length.
     length: Expr,
-    /// Elements along the axis that are read.
+    /// Elements along the axis.
+    along: Expr,
+    /// Those that are read.
     input: Expr,
     /// Elements along the axis of the result.
     output: Expr,
@@ -150,43 +157,43 @@ impl Transform {
             Some(2) if x.rank() > 1 => true,
             _ => return Err(format!("input 0 is {x}, expected a last dimension of 1 or 2")),
         };
-        let given = if cx.has(2) { scalar(cx, 2, "axis")?.as_const() } else { Some(-2) };
-        let axis = cx.axis(given.ok_or("the axis must be a constant")?, x.rank())?;
-        if axis + 1 == x.rank() {
-            return Err(format!("axis {axis} is the one of real and imaginary parts"));
+        let axis = match Axes::of(cx, 2, "axis", x.rank())? {
+            Some(axis) if axis.len() != 1 => return Err("axis is not one number".into()),
+            Some(axis) => axis,
+            None => Axes::new(cx, vec![(-2).into()], x.rank())?,
+        };
+        if axis.has(x.rank() - 1) == 1 {
+            return Err(format!("axis {} is the one of real and imaginary parts", x.rank() - 1));
         }
         let (inverse, onesided) = (cx.attrs.flag("inverse"), cx.attrs.flag("onesided"));
         let back = inverse && onesided;
         if back && !complex {
             return Err(format!("input 0 is {x}, but a spectrum to be inverted is complex"));
         }
+        let dims = x.shape.iter().enumerate();
+        let along = dims.fold(Expr::ZERO, |sum, (i, d)| sum + axis.has(i) * d);
         let length = match cx.has(1) {
             true => positive(cx, 1, "dft_length")?,
-            false if back => (&x.shape[axis] - 1) * 2,
-            false => x.shape[axis].clone(),
+            false if back => (&along - 1) * 2,
+            false => along.clone(),
         };
         if length.as_const().is_some_and(|n| n < 1) {
             return Err(format!("the transform's length is {length}, expected 1 or more"));
         }
         let input = if back { half(&length) } else { length.clone() };
         let output = if onesided && !inverse { half(&length) } else { length.clone() };
-        Ok(Transform { axis, length, input, output, complex, complex_result: !back })
+        Ok(Transform { axis, length, along, input, output, complex, complex_result: !back })
     }
 }
 
 fn dft_infer(cx: &Cx<'_>) -> Result<Vec<Info>, String> {
-    if cx.has(2) && cx.known_ints(2).is_none() {
-        // Nothing is compiled for an axis that depends on data.
-        let x = cx.ty(0)?;
-        let parts = if cx.attrs.flag("inverse") && cx.attrs.flag("onesided") { 1 } else { 2 };
-        let sizes = (1..x.rank()).map(|_| Expr::from((cx.fresh)()));
-        return Ok(vec![TensorType::new(x.dtype, sizes.chain([parts.into()])).into()]);
-    }
-    let t = Transform::of(cx)?;
-    let mut shape = cx.shape(0)?.to_vec();
-    let last = shape.len() - 1;
-    shape[t.axis] = t.output;
-    shape[last] = (1 + i64::from(t.complex_result)).into();
+    let (t, shape) = (Transform::of(cx)?, cx.shape(0)?);
+    let dim = |(i, d): (usize, &Expr)| match t.axis.constants() {
+        Some(_) => t.axis.choose(i, |_| t.output.clone(), d),
+        None => size(&t.axis.choose(i, |_| t.output.clone(), d)),
+    };
+    let dims = shape[..shape.len() - 1].iter().enumerate().map(dim);
+    let shape = dims.chain([(1 + i64::from(t.complex_result)).into()]);
     Ok(vec![TensorType::new(cx.dtype(0)?, shape).into()])
 }
 
@@ -243,11 +250,14 @@ fn transformed(
 fn dft_build(cx: &Cx<'_>, b: &mut Builder<'_>, inputs: Inputs<'_>) -> Built {
     let t = Transform::of(cx)?;
     let rank = cx.shape(0)?.len();
+    let Some(axis) = t.axis.constants().map(|axes| axes[0]) else {
+        return dft_of_three(cx, b, inputs, 1 + i64::from(t.complex_result));
+    };
     let kind = (t.complex, cx.attrs.flag("inverse"), cx.attrs.flag("onesided"));
     Body::build(b, inputs, |body, x| {
         // The axis goes to the place before the last, and back.
         let mut order: Vec<i64> = (0..rank as i64).collect();
-        order[t.axis..rank - 1].rotate_left(1);
+        order[axis..rank - 1].rotate_left(1);
         let swap = |body: &mut Body<'_, '_>, x: Value, order: &[i64]| match order.is_sorted() {
             true => Ok(x),
             false => body.b.op("Transpose", &[x], vec![("perm", Attr::Ints(order.to_vec()))]),
@@ -266,11 +276,50 @@ fn dft_build(cx: &Cx<'_>, b: &mut Builder<'_>, inputs: Inputs<'_>) -> Built {
             }
         })?;
         let given = operand(inputs, 1).filter(|_| t.complex_result);
-        let x = fitted(body, x, &cx.shape(0)?[t.axis], &t.input, given)?;
+        let x = fitted(body, x, &t.along, &t.input, given)?;
         let result = transformed(body, x, length, kind)?;
         order = (0..rank as i64).collect();
-        order[t.axis..rank - 1].rotate_right(1);
+        order[axis..rank - 1].rotate_right(1);
         swap(body, result, &order)
+    })
+}
+
+/// A transform along an axis that a run reads is one along the middle of three, `[before, axis, after]`.
+fn dft_of_three(cx: &Cx<'_>, b: &mut Builder<'_>, inputs: Inputs<'_>, parts: i64) -> Built {
+    let (rank, given) = (cx.shape(0)?.len() as i64, cx.shape(0)?.last().and_then(Expr::as_const));
+    let (Some(axis), Some(given)) = (operand(inputs, 2), given) else { return Ok(None) };
+    let attrs: Vec<(&str, Attr)> = cx.attrs.0.iter().map(|(name, a)| (*name, a.clone())).collect();
+    Body::build(b, inputs, |body, x| {
+        let axis = body.reshape(axis, &[1])?;
+        let axis = cast(body.b, axis, DType::I64)?;
+        let [zero, one, all] = [0, 1, rank].map(|v| ints(body.b, &[v]));
+        let places = ints(body.b, &(0..rank - 1).collect::<Vec<_>>());
+        let (from_end, shifted) = (body.op("Less", &[axis, zero])?, body.op("Add", &[axis, all])?);
+        let axis = body.op("Where", &[from_end, shifted, axis])?;
+        let is = body.op("Equal", &[places, axis])?;
+        let found = body.b.op("ReduceMax", &[is], vec![("keepdims", Attr::Int(0))])?;
+        let x = body.op("Assume", &[x, found])?;
+        let dims = body.b.op("Shape", &[x], vec![("end", Attr::Int(rank - 1))])?;
+        let mut three = Vec::new();
+        for which in [body.op("Less", &[places, axis])?, is, body.op("Greater", &[places, axis])?] {
+            let chosen = body.op("Where", &[which, dims, one])?;
+            let size = body.op("ReduceProd", &[chosen])?;
+            let size = body.b.read(size)?;
+            three.push(body.op("Max", &[size, zero])?);
+        }
+        three.push(ints(body.b, &[given]));
+        let exact = vec![("allowzero", Attr::Int(1))];
+        let list = body.b.op("Concat", &three, vec![("axis", Attr::Int(0))])?;
+        let x = body.b.op("Reshape", &[x, list], exact.clone())?;
+        let operands =
+            [Some(x), operand(inputs, 1), Some(body.b.constant(Tensor::scalar(DType::I64, Scalar::I(1))))];
+        let result = body.op_with("DFT", &operands, attrs)?;
+        let length = dimension(body, result, 3)?;
+        let dims = body.op("Where", &[is, length, dims])?;
+        let dims = body.b.read(dims)?;
+        let parts = ints(body.b, &[parts]);
+        let list = body.b.op("Concat", &[dims, parts], vec![("axis", Attr::Int(0))])?;
+        body.b.op("Reshape", &[result, list], exact)
     })
 }
 

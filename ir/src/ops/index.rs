@@ -3,15 +3,17 @@
 //! An index may be negative (from the end). It is wrapped and then clamped into bounds, so that any
 //! data is safe to read with.
 
+use super::compose::{Built, cast};
 use super::contract::shared;
 use super::rules::{self, INT, NUMBER, indices};
 use super::shape::{read_sizes, size};
 use super::{Meaning, OpRow, one};
-use crate::attr::{AttrKind, AttrSpec, Default};
+use crate::attr::{Attr, AttrKind, AttrSpec, Default};
 use crate::dtype::DType;
 use crate::element::{Element, Term, reduction};
 use crate::expr::Expr;
 use crate::graph::infer::{Cx, Info};
+use crate::graph::{Builder, Value};
 use crate::scalar::{Scalar, ScalarOp};
 use crate::symbol::Symbol;
 use crate::types::TensorType;
@@ -70,9 +72,12 @@ pub const ROWS: &[OpRow] = &[
     OpRow {
         attrs: &[AttrSpec::new("axis", AttrKind::Int, Default::Int(-1))],
         checks: Some(|cx| Ok(read_sizes(cx, 1))),
+        open: Some(one_hot_open),
         samples: &[
             "OneHot(i64[4] in -3..5, i64[] = 5, f32[2])",
             "OneHot(i32[2,2] in 0..3, i64[1] = [3], i8[2]) {axis = 1}",
+            "OneHot(f32[3] in -2.0..3.0, f32[] in 1.0..6.0, i32[2]) {axis = 0}",
+            "OneHot(i64[2,2] in -3..3, i64[] in 0..6, f16[2])",
         ],
         ..OpRow::new(
             "OneHot",
@@ -247,6 +252,19 @@ fn one_hot_infer(cx: &Cx<'_>) -> Result<Vec<Info>, String> {
         [n] if n.as_const().is_none_or(|n| n == 2) => Ok(vec![TensorType::new(cx.dtype(2)?, shape).into()]),
         s => Err(format!("input 2 (values) has shape {}, expected [2]", rules::show(s))),
     }
+}
+
+/// A depth that is a float is converted.
+fn one_hot_open(cx: &Cx<'_>, b: &mut Builder<'_>, inputs: &[Option<Value>]) -> Built {
+    let (Some(indices), Some(depth), Some(values)) = (inputs[0], inputs[1], inputs[2]) else {
+        return Ok(None);
+    };
+    if one_hot_depth(cx).is_some() || !cx.dtype(1)?.is_float() {
+        return Ok(None);
+    }
+    let depth = cast(b, depth, DType::I64)?;
+    let axis = vec![("axis", Attr::Int(cx.int("axis")))];
+    Ok(Some(vec![b.op("OneHot", &[indices, depth, values], axis)?]))
 }
 
 fn one_hot_element(cx: &Cx<'_>, _: usize) -> Result<Element, String> {

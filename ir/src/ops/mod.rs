@@ -5,6 +5,7 @@
 
 pub mod activation;
 pub mod attention;
+mod axes;
 pub mod choose;
 mod compose;
 pub mod contract;
@@ -45,6 +46,7 @@ pub mod rules;
 pub mod scatter;
 pub mod shape;
 pub mod signal;
+pub mod slice;
 pub mod softmax;
 pub mod sort;
 pub mod suppress;
@@ -96,6 +98,7 @@ pub const FAMILIES: &[&[OpRow]] = &[
     quads::ROWS,
     shape::ROWS,
     movement::ROWS,
+    slice::ROWS,
     index::ROWS,
     scatter::ROWS,
     put::ROWS,
@@ -148,6 +151,9 @@ pub struct OpRow {
     pub view: bool,
     /// What must be zero or above besides what follows from the meaning: see [`OpRow::requirements`].
     pub checks: Option<ChecksFn>,
+    /// For a row that is no composite: a sub-graph that computes the same where floats that are known only
+    /// in a run bear on types. It makes integers of them, which can be read. `None` for other operands.
+    pub open: Option<BuildFn>,
     /// What it does besides computing its results.
     pub effect: Effect,
     /// How many regions a node has.
@@ -338,6 +344,7 @@ impl OpRow {
             grad: None,
             view: false,
             checks: None,
+            open: None,
             effect: Effect::Pure,
             regions: 0,
             tolerance: Tolerance::Exact,
@@ -347,6 +354,14 @@ impl OpRow {
 }
 
 impl OpRow {
+    /// What builds a sub-graph for a node, if anything does.
+    pub fn body(&self) -> Option<BuildFn> {
+        match self.meaning {
+            Meaning::Composite(build) => Some(build),
+            _ => self.open,
+        }
+    }
+
     /// What must be zero or above: a call in which one is not is refused.
     pub fn requirements(&self, cx: &Cx<'_>) -> Result<Vec<Expr>, String> {
         let mut all = self.checks.map_or_else(|| Ok(Vec::new()), |f| f(cx))?;

@@ -2,6 +2,7 @@
 //!
 //! Each op is defined by index arithmetic alone; shapes, offsets and counts may be expressions.
 
+use super::axes::Axes;
 use super::contract::shared;
 use super::rules::{self, ANY, indices};
 use super::shape::{numbers, read_sizes, size, target};
@@ -88,27 +89,6 @@ pub const ROWS: &[OpRow] = &[
         )
     },
     OpRow {
-        samples: &[
-            "Slice(f32[5,6], i64[2] = [1, -4], i64[2] = [4, 9223372036854775807])",
-            "Slice(i32[7], i64[1] = [-1], i64[1] = [-9223372036854775807], i64[1] = [0], i64[1] = [-2])",
-            "Slice(f64[3,4,5], i64[1] = [2], i64[1] = [0], i64[1] = [-1])",
-            "Slice(bool[2,9], i32[1] = [1], i32[1] = [8], i32[1] = [1], i32[1] = [3])",
-        ],
-        ..OpRow::new(
-            "Slice",
-            Some(("", 13)),
-            &[
-                one("data"),
-                one("starts").known(),
-                one("ends").known(),
-                opt("axes").known(),
-                opt("steps").known(),
-            ],
-            slice_infer,
-            Meaning::Movement(slice_element),
-        )
-    },
-    OpRow {
         checks: Some(|cx| Ok(read_sizes(cx, 1))),
         samples: &[
             "Tile(f32[2,3], i64[2] = [2, 1])",
@@ -125,16 +105,15 @@ pub const ROWS: &[OpRow] = &[
     },
     OpRow {
         attrs: &[AttrSpec::new("mode", AttrKind::Str, Default::Str("constant"))],
-        checks: Some(|cx| {
-            let left = cx.shape(0)?.iter().zip(pads(cx)?).map(|(d, (before, after))| before + d + after);
-            Ok(left.collect())
-        }),
+        checks: Some(pad_checks),
         samples: &[
             "Pad(f32[2,3], i64[4] = [1, 0, 2, 3], f32[])",
             "Pad(i32[4], i64[2] = [-1, 2])",
             "Pad(f32[3,4], i64[4] = [1, 5, 2, 1]) {mode = \"reflect\"}",
             "Pad(f16[3,4], i64[2] = [3, 1], _, i64[1] = [-1]) {mode = \"edge\"}",
             "Pad(f64[3,2], i64[4] = [1, 3, 2, 1]) {mode = \"wrap\"}",
+            "Pad(f32[4,3,2], i64[2] in 0..4, f32[], i64[1] in -3..3)",
+            "Pad(u8[4,3], i64[2] in -1..3, _, i32[1] in -2..2) {mode = \"edge\"}",
         ],
         ..OpRow::new(
             "Pad",
@@ -357,100 +336,6 @@ fn split_element(cx: &Cx<'_>, output: usize) -> Result<Element, String> {
     moved(cx, axes, index)
 }
 
-/// One sliced dimension: result element `i` is at `start + i * step`.
-struct Cut {
-    start: Expr,
-    step: i64,
-    size: Expr,
-}
-
-/// A bound of Slice counted from the end where negative, clamped to `lo..=hi`.
-fn bound(v: &Expr, dim: &Expr, lo: Expr, hi: Expr) -> Expr {
-    // Bounds as great as these stand for "to the end", whatever the dimension is.
-    const FAR: i64 = i32::MAX as i64;
-    let v = match v.as_const() {
-        Some(v) if v >= FAR => return hi,
-        Some(v) if v <= -FAR => return lo,
-        Some(v) if v < 0 => dim + &v.into(),
-        Some(_) => v.clone(),
-        None => {
-            let range = v.bounds(&Symbol::range);
-            match (range.lo, range.hi) {
-                (Some(lo), _) if lo >= 0 => v.clone(),
-                (_, Some(hi)) if hi < 0 => v + dim,
-                // -1 where it is negative, else 0.
-                _ => v - &(dim * &v.minimum(&Expr::ZERO).maximum(&(-1).into())),
-            }
-        }
-    };
-    v.minimum(&hi).maximum(&lo).simplify(&Symbol::range)
-}
-
-/// What Slice does to each dimension; `None` for those that stay. Where the bounds depend on data,
-/// the size is a fresh symbol and there is no start.
-fn cuts(cx: &Cx<'_>) -> Result<Vec<Option<Cut>>, String> {
-    let shape = cx.shape(0)?;
-    let count = match cx.shape(1)? {
-        [n] => n.as_const().ok_or("the number of starts is not known")? as usize,
-        s => return Err(format!("input 1 (starts) has shape {}, expected one dimension", rules::show(s))),
-    };
-    let axes = match rules::ints_of(cx, 3, "axes")? {
-        Some(axes) => axes,
-        None => (0..count as i64).collect(),
-    };
-    let steps = rules::ints_of(cx, 4, "steps")?.unwrap_or_else(|| vec![1; count]);
-    rules::normal_axes(cx, &axes, shape.len())?;
-    let (starts, ends) = (cx.known(1), cx.known(2));
-    if axes.len() != count
-        || steps.len() != count
-        || ends.is_some_and(|e| e.len() != count)
-        || steps.contains(&0)
-    {
-        return Err(format!(
-            "axes are {axes:?} and steps {steps:?}, expected {count} of each, and no step of 0"
-        ));
-    }
-    let mut out: Vec<Option<Cut>> = shape.iter().map(|_| None).collect();
-    for (i, (axis, step)) in axes.into_iter().zip(steps).enumerate() {
-        let axis = cx.axis(axis, shape.len())?;
-        let dim = &shape[axis];
-        let (Some(starts), Some(ends)) = (starts, ends) else {
-            out[axis] = Some(Cut { start: Expr::ZERO, step, size: (cx.fresh)().into() });
-            continue;
-        };
-        let cut = if step > 0 {
-            let at = |v: &Expr| bound(v, dim, Expr::ZERO, dim.clone());
-            let (start, end) = (at(&starts[i]), at(&ends[i]));
-            Cut { size: (end - &start).ceil_div(&step.into()), start, step }
-        } else {
-            let at = |v: &Expr, lo: i64| bound(v, dim, lo.into(), dim - 1);
-            let (start, end) = (at(&starts[i], 0), at(&ends[i], -1));
-            Cut { size: (&start - end).ceil_div(&step.checked_neg().unwrap_or(i64::MAX).into()), start, step }
-        };
-        let size = cut.size.maximum(&Expr::ZERO).simplify(&Symbol::range);
-        out[axis] = Some(Cut { size, ..cut });
-    }
-    Ok(out)
-}
-
-fn slice_infer(cx: &Cx<'_>) -> Result<Vec<Info>, String> {
-    let dims = cuts(cx)?.into_iter().zip(cx.shape(0)?);
-    shaped(cx, dims.map(|(c, d)| c.map_or_else(|| d.clone(), |c| c.size)).collect())
-}
-
-fn slice_element(cx: &Cx<'_>, _: usize) -> Result<Element, String> {
-    if cx.known(1).is_none() || cx.known(2).is_none() {
-        return Err("starts or ends depend on data, so that an element's place is not known".into());
-    }
-    let (axes, mut index) = indices(cx.shape(0)?.len());
-    for (i, cut) in index.iter_mut().zip(cuts(cx)?) {
-        if let Some(c) = cut {
-            *i = &*i * c.step + c.start;
-        }
-    }
-    moved(cx, axes, index)
-}
-
 fn repeats(cx: &Cx<'_>) -> Result<Vec<Expr>, String> {
     let (repeats, rank) = (target(cx, 1, "repeats")?, cx.shape(0)?.len());
     match repeats.len() == rank && repeats.iter().all(|r| r.as_const().is_none_or(|r| r >= 0)) {
@@ -477,23 +362,30 @@ fn tile_element(cx: &Cx<'_>, _: usize) -> Result<Element, String> {
     moved(cx, axes, index)
 }
 
+/// The axes that Pad pads.
+fn padded_axes(cx: &Cx<'_>) -> Result<Axes, String> {
+    let rank = cx.shape(0)?.len();
+    Ok(Axes::of(cx, 3, "axes", rank)?.unwrap_or_else(|| Axes::first(rank, rank)))
+}
+
 /// The padding before and after each dimension.
 fn pads(cx: &Cx<'_>) -> Result<Vec<(Expr, Expr)>, String> {
-    let rank = cx.shape(0)?.len();
-    let axes = match rules::ints_of(cx, 3, "axes")? {
-        Some(axes) => axes.iter().map(|a| cx.axis(*a, rank)).collect::<Result<Vec<_>, _>>()?,
-        None => (0..rank).collect(),
+    let axes = padded_axes(cx)?;
+    let (pads, n) = (numbers(cx, 1, "pads")?, axes.len());
+    if pads.len() != 2 * n {
+        return Err(format!("pads are {}, expected {} of them", rules::show(&pads), 2 * n));
+    }
+    let of = |i| {
+        let side = |first: usize| axes.choose(i, |axis| pads[first + axis].clone(), &Expr::ZERO);
+        (side(0), side(n))
     };
-    let pads = numbers(cx, 1, "pads")?;
-    if pads.len() != 2 * axes.len() {
-        let (n, found) = (2 * axes.len(), rules::show(&pads));
-        return Err(format!("pads are {found}, expected {n} of them"));
-    }
-    let mut out = vec![(Expr::ZERO, Expr::ZERO); rank];
-    for (i, a) in axes.iter().enumerate() {
-        out[*a] = (pads[i].clone(), pads[i + axes.len()].clone());
-    }
-    Ok(out)
+    Ok((0..cx.shape(0)?.len()).map(of).collect())
+}
+
+/// Nothing is left where more is taken away than there is.
+fn pad_checks(cx: &Cx<'_>) -> Result<Vec<Expr>, String> {
+    let left = cx.shape(0)?.iter().zip(pads(cx)?).map(|(d, (before, after))| before + d + after);
+    Ok(padded_axes(cx)?.checks().into_iter().chain(left).collect())
 }
 
 fn pad_infer(cx: &Cx<'_>) -> Result<Vec<Info>, String> {

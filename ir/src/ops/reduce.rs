@@ -6,6 +6,7 @@
 //! gives the operation's neutral value (a mean: NaN, or 0 for integers).
 
 use super::Tolerance::{Exact, Sum, Ulps};
+use super::axes::Axes;
 use super::compose::cast;
 use super::rules::{self, BOOL, NUMBER, Types};
 use super::{EvalCx, Lower, Meaning, OpRow, Port, Tolerance, one, opt};
@@ -30,7 +31,12 @@ const ATTRS: &[AttrSpec] = &[int("keepdims", 1), int("noop_with_empty_axes", 0)]
 type Rule = fn(&Cx<'_>) -> Result<Vec<Info>, String>;
 
 const fn row(name: &'static str, since: i64, rule: Rule, meaning: Meaning, tolerance: Tolerance) -> OpRow {
-    OpRow { attrs: ATTRS, tolerance, ..OpRow::new(name, Some(("", since)), INPUTS, rule, meaning) }
+    OpRow {
+        attrs: ATTRS,
+        tolerance,
+        checks: Some(|cx| Ok(reduced_axes(cx)?.checks())),
+        ..OpRow::new(name, Some(("", since)), INPUTS, rule, meaning)
+    }
 }
 
 /// Samples of a reduction.
@@ -43,6 +49,8 @@ macro_rules! samples {
             concat!($name, "(f32[2,3] ", $float, ") {noop_with_empty_axes = 1}"),
             concat!($name, "(f32[2,0,3] ", $float, ", i64[1] = [1]) {keepdims = 0}"),
             concat!($name, "(", $int, ", i64[1] = [0])"),
+            concat!($name, "(f32[3,5,2] ", $float, ", i64[1] in -3..3)"),
+            concat!($name, "(f16[3,4] ", $float, ", i32[1] in -2..2) {keepdims = 0}"),
         ]
     };
 }
@@ -89,12 +97,14 @@ macro_rules! running {
         OpRow {
             attrs: &[int("exclusive", 0), int("reverse", 0)],
             eval: Some(|e| run(e, ReduceOp::$op)),
+            checks: Some(|cx| Ok(running_axis(cx)?.checks())),
             tolerance: Sum(16.0),
             samples: &[
                 concat!($name, "(f32[3,5], i64[] = [1])"),
                 concat!($name, "(f16[7], i32[] = [0]) {exclusive = 1}"),
                 concat!($name, "(i64[2,3,4], i64[] = [-2]) {reverse = 1}"),
                 concat!($name, "(f64[0,4], i64[] = [0]) {exclusive = 1, reverse = 1}"),
+                concat!($name, "(f32[3,4,2], i64[] in -3..3) {reverse = 1}"),
             ],
             ..OpRow::new(
                 $name,
@@ -186,21 +196,21 @@ pub const ROWS: &[OpRow] = &[
     running!("CumProd", 26, Prod),
 ];
 
-/// The axes that a node reduces, sorted: those of the operand `axes`; if that is absent or empty
-/// all, or none with `noop_with_empty_axes`.
-fn reduced_axes(cx: &Cx<'_>) -> Result<Vec<usize>, String> {
+/// The axes that a node reduces: those of the operand `axes`; if that is absent or empty all, or none
+/// with `noop_with_empty_axes`.
+fn reduced_axes(cx: &Cx<'_>) -> Result<Axes, String> {
     let rank = cx.ty(0)?.rank();
-    match rules::ints_of(cx, 1, "axes")? {
-        Some(axes) if !axes.is_empty() => rules::normal_axes(cx, &axes, rank),
-        _ if cx.attrs.flag("noop_with_empty_axes") => Ok(Vec::new()),
-        _ => Ok((0..rank).collect()),
+    match Axes::of(cx, 1, "axes", rank)? {
+        Some(axes) if axes.len() > 0 => Ok(axes),
+        _ if cx.attrs.flag("noop_with_empty_axes") => Ok(Axes::first(0, rank)),
+        _ => Ok(Axes::first(rank, rank)),
     }
 }
 
 fn reduced_type<const TYPES: Types>(cx: &Cx<'_>) -> Result<Vec<Info>, String> {
     let x = cx.ty(0)?;
     rules::expect("data", x.dtype, TYPES)?;
-    let shape = rules::reduced_shape(&x.shape, &reduced_axes(cx)?, cx.attrs.flag("keepdims"));
+    let shape = reduced_axes(cx)?.reduced(&x.shape, cx.attrs.flag("keepdims"));
     Ok(vec![TensorType::new(x.dtype, shape).into()])
 }
 
@@ -231,13 +241,42 @@ fn reduction_box(shape: &[Expr], reduced: &[usize], keepdims: bool) -> Reduction
     out
 }
 
+/// [`reduction_box`] for axes that are read: a reduction symbol for each of them.
+fn open_box(shape: &[Expr], axes: &Axes, keepdims: bool) -> ReductionBox {
+    let (symbols, kept) = rules::indices(if keepdims { shape.len() } else { shape.len() - axes.len() });
+    let index = if keepdims { kept } else { axes.with_axes(&kept) };
+    let mut out = ReductionBox { axes: symbols, index, vars: Vec::new() };
+    for n in 0..axes.len() {
+        let symbol = element::reduction(n);
+        let along = shape.iter().enumerate().map(|(i, d)| axes.is(n, i) * d);
+        // The maximum is one factor, where products of sums would become long.
+        out.vars.push((symbol, along.fold(Expr::ZERO, |sum, d| sum + d).maximum(&Expr::ZERO)));
+        for (i, at) in out.index.iter_mut().enumerate() {
+            *at = &*at + &(axes.is(n, i) * Expr::from(symbol));
+        }
+    }
+    out
+}
+
 fn reduced_element(cx: &Cx<'_>, op: ReduceOp, mean: bool) -> Result<Element, String> {
     let x = cx.ty(0)?;
-    let shape = reduction_box(&x.shape, &reduced_axes(cx)?, cx.attrs.flag("keepdims"));
-    let count = Expr::product(shape.vars.iter().map(|(_, n)| n));
+    let (axes, keepdims) = (reduced_axes(cx)?, cx.attrs.flag("keepdims"));
+    let (shape, count) = match axes.constants() {
+        Some(axes) => {
+            let shape = reduction_box(&x.shape, &axes, keepdims);
+            let count = Expr::product(shape.vars.iter().map(|(_, n)| n));
+            (shape, Term::index(count))
+        }
+        None => {
+            let shape = open_box(&x.shape, &axes, keepdims);
+            let sizes = shape.vars.iter().map(|(_, n)| Term::index(n.clone()));
+            let count = sizes.reduce(|count, n| count * n).unwrap_or_else(|| Term::index(1));
+            (shape, count)
+        }
+    };
     let item = Term::load(x.dtype, 0, shape.index).cast(x.dtype.accumulator());
     let total = if shape.vars.is_empty() { item } else { Term::reduce(op, shape.vars, item) };
-    let value = if mean { &total / &Term::index(count).cast(total.dtype()) } else { total };
+    let value = if mean { &total / &count.cast(total.dtype()) } else { total };
     Ok(Element { axes: shape.axes, body: value.cast(x.dtype) })
 }
 
@@ -251,7 +290,7 @@ fn reduced_strides(shape: &[usize], axes: &[usize]) -> (Vec<usize>, usize) {
 
 fn reduce(e: &EvalCx<'_>, op: ReduceOp, mean: bool) -> Result<Vec<Tensor>, String> {
     let x = e.input(0);
-    let axes = reduced_axes(e.cx)?;
+    let axes = reduced_axes(e.cx)?.constants().ok_or("the axes are not known")?;
     let (strides, elements) = reduced_strides(x.shape(), &axes);
     let mut totals = vec![op.identity(x.dtype()); elements];
     let mut values = x.scalars();
@@ -337,11 +376,16 @@ impl Reduction<'_, '_, '_> {
         let log = self.b.op("Log", &[sum], vec![])?;
         let result = self.b.op("Add", &[log, shift], vec![])?;
         let axes = reduced_axes(self.cx)?;
-        if self.cx.attrs.flag("keepdims") || axes.is_empty() {
+        if self.cx.attrs.flag("keepdims") || axes.len() == 0 {
             return Ok(result);
         }
-        let axes: Vec<i64> = axes.iter().map(|a| *a as i64).collect();
-        let axes = self.b.constant(Tensor::new(&[axes.len()], &axes));
+        let axes = match (axes.constants(), self.axes) {
+            (None, Some(read)) => read,
+            (axes, _) => {
+                let axes: Vec<i64> = axes.unwrap_or_default().iter().map(|a| *a as i64).collect();
+                self.b.constant(Tensor::new(&[axes.len()], &axes))
+            }
+        };
         self.b.op("Squeeze", &[result, axes], vec![])
     }
 }
@@ -418,10 +462,10 @@ pub(super) fn positions(x: &Tensor, axis: usize, op: ReduceOp, last: bool) -> Ve
     best.into_iter().flatten().map(|(_, k)| k).collect()
 }
 
-fn running_axis(cx: &Cx<'_>) -> Result<usize, String> {
-    match rules::ints_of(cx, 1, "axis")?.as_deref() {
-        Some([axis]) => cx.axis(*axis, cx.ty(0)?.rank()),
-        other => Err(format!("axis is {:?}, expected one number", other.unwrap_or_default())),
+fn running_axis(cx: &Cx<'_>) -> Result<Axes, String> {
+    match Axes::of(cx, 1, "axis", cx.ty(0)?.rank())? {
+        Some(axes) if axes.len() == 1 => Ok(axes),
+        other => Err(format!("axis has {} elements, expected one", other.map_or(0, |a| a.len()))),
     }
 }
 
@@ -434,22 +478,27 @@ fn running_type(cx: &Cx<'_>) -> Result<Vec<Info>, String> {
 /// `reverse`, not before) the result's.
 fn running_element(cx: &Cx<'_>, op: ReduceOp) -> Result<Element, String> {
     let (x, axis) = (cx.ty(0)?, running_axis(cx)?);
-    let axes = element::axes(x.rank());
+    let (axes, index) = rules::indices(x.rank());
     let k = element::reduction(0);
-    let mut index: Vec<Expr> = axes.iter().map(|a| (*a).into()).collect();
-    let here = std::mem::replace(&mut index[axis], k.into());
+    let (mut from, mut here, mut extent) = (index.clone(), Expr::ZERO, Expr::ZERO);
+    for (i, at) in index.iter().enumerate() {
+        let along = axis.has(i);
+        here = here + &along * at;
+        extent = extent + &along * &x.shape[i];
+        from[i] = at + &(along * (Expr::from(k) - at));
+    }
     let distance = if cx.attrs.flag("reverse") { Expr::from(k) - here } else { here - Expr::from(k) };
     let guard = distance - i64::from(cx.attrs.flag("exclusive"));
-    let item = Term::load(x.dtype, 0, index).cast(x.dtype.accumulator());
+    let item = Term::load(x.dtype, 0, from).cast(x.dtype.accumulator());
     let neutral = Term::constant(item.dtype(), op.identity(item.dtype()));
     let body = Term::when(vec![guard], item, neutral);
-    let total = Term::reduce(op, vec![(k, x.shape[axis].clone())], body);
+    let total = Term::reduce(op, vec![(k, extent)], body);
     Ok(Element { axes, body: total.cast(x.dtype) })
 }
 
 fn run(e: &EvalCx<'_>, op: ReduceOp) -> Result<Vec<Tensor>, String> {
     let x = e.input(0);
-    let axis = running_axis(e.cx)?;
+    let axis = running_axis(e.cx)?.constants().ok_or("the axis is not known")?[0];
     let (n, stride) = (x.shape()[axis], tensor::strides(x.shape())[axis]);
     let (exclusive, reverse) = (e.cx.attrs.flag("exclusive"), e.cx.attrs.flag("reverse"));
     let mut out: Vec<Scalar> = x.scalars().collect();

@@ -3,15 +3,19 @@
 //! A result position maps to a place in the operand that is a rational number of sizes and
 //! positions, since every float scale is one. It is kept as a quotient of integer expressions, so
 //! that rounding to the nearest element and the weights' fractions are exact, whatever the sizes.
-//! Only `tf_crop_and_resize` with its float region is computed in `f64`.
+//! Only `tf_crop_and_resize` with its float region is computed in `f64`. Scales that are known only in
+//! a run are read as multiples of [`UNIT`], Burin's own operand `ratios`.
 
+use super::compose::{Body, Built, Inputs, cast, operand};
 use super::interpolate::cubic_weight;
 use super::rules::{self, NUMBER, indices};
+use super::shape::{read_sizes, size};
 use super::{Lower, Meaning, OpRow, Tolerance, one, opt};
 use crate::attr::{AttrKind, AttrSpec, Default};
 use crate::dtype::DType;
-use crate::element::{Element, Term, reduction};
+use crate::element::{Element, ReduceOp, Term, reduction};
 use crate::expr::{Expr, Range};
+use crate::graph::Builder;
 use crate::graph::infer::{Cx, Info};
 use crate::scalar::{Scalar, ScalarOp};
 use crate::symbol::Symbol;
@@ -42,15 +46,35 @@ pub const ROWS: &[OpRow] = &[OpRow {
         "Resize(f32[1,1,6,9], _, _, i64[2] = [3, 4]) {mode = \"linear\", antialias = 1, axes = [2, 3]}",
         "Resize(f16[2,3,5], _, f32[1] = [2.0]) {mode = \"linear\", axes = [2], \
          coordinate_transformation_mode = \"align_corners\"}",
+        "Resize(f32[1,2,4,5], _, f32[2] in 0.4..2.5) {mode = \"linear\", axes = [2, 3]}",
+        "Resize(u8[2,5,4], _, _, i64[2] in 1..9) {axes = [2, 1]}",
+        "Resize(f32[3,6], _, _, i64[2] in 1..9) {mode = \"cubic\", antialias = 1}",
+        "Resize(f64[2,7], _, f32[1] in 0.3..1.8) {mode = \"linear\", antialias = 1, axes = [1]}",
+        "Resize(f32[4,5], _, _, i64[2] in 1..9) {keep_aspect_ratio_policy = \"not_larger\"}",
+        "Resize(f32[1,4,5], f32[4] in 0.0..1.0, _, i64[2] = [3, 6]) {axes = [1, 2], \
+         mode = \"linear\", coordinate_transformation_mode = \"tf_crop_and_resize\"}",
+        "Resize(f32[5], _, f32[1] in 0.2..2.0) {mode = \"linear\", \
+         coordinate_transformation_mode = \"pytorch_half_pixel\"}",
+        "Resize(f32[5], _, f32[1] in 0.2..2.0) {mode = \"cubic\", exclude_outside = 1, \
+         coordinate_transformation_mode = \"align_corners\"}",
+        "Resize(f32[5], _, f32[1] in 0.2..2.0) {mode = \"linear\", \
+         coordinate_transformation_mode = \"half_pixel_symmetric\"}",
     ],
+    checks: Some(checks),
+    open: Some(open),
     ..OpRow::new(
         "Resize",
         Some(("", 19)),
-        &[one("X"), opt("roi"), opt("scales"), opt("sizes")],
+        &[one("X"), opt("roi"), opt("scales"), opt("sizes").known(), opt("ratios").known()],
         resize_infer,
         Meaning::Primitive(Lower::Element(resize_element)),
     )
 }];
+
+/// The part of one that scales which are read are multiples of.
+const UNIT: i64 = 1 << 32;
+/// A filter reads no more elements than twice this.
+const REACH: i64 = 65;
 
 /// One axis that is resized, by the scale `p / q`.
 #[derive(Clone)]
@@ -61,7 +85,34 @@ struct Axis {
     input: Expr,
     output: Expr,
     /// The region of the operand, in units of its extent.
-    roi: (f64, f64),
+    roi: Region,
+}
+
+/// A part of an operand's dimension.
+#[derive(Clone, PartialEq)]
+enum Region {
+    /// From one place to another.
+    Known(f64, f64),
+    /// The same, by the places in the operand `roi` where they stand.
+    Read(i64, i64),
+}
+
+impl Region {
+    const ALL: Region = Region::Known(0.0, 1.0);
+
+    /// Where it begins, and so many times its width.
+    fn terms(&self, cx: &Cx<'_>, times: f64) -> Result<(Term, Term), String> {
+        match *self {
+            Region::Known(start, end) => Ok((float(start), float((end - start) * times))),
+            Region::Read(start, end) => {
+                let dtype = cx.dtype(1)?;
+                let [start, end] =
+                    [start, end].map(|i| Term::load(dtype, 1, vec![i.into()]).cast(DType::F64));
+                let width = end - &start;
+                Ok((start, if times == 1.0 { width } else { width * times }))
+            }
+        }
+    }
 }
 
 /// A positive float as `p / q`: `q` is a power of two.
@@ -104,19 +155,18 @@ fn axes(cx: &Cx<'_>) -> Result<Vec<usize>, String> {
     }
 }
 
-/// Every axis with its sizes, or `None` where they depend on data.
+/// Every axis with its sizes, or `None` where they depend on scales that are not known.
 fn resized(cx: &Cx<'_>) -> Result<Option<Vec<Axis>>, String> {
     let (shape, axes) = (cx.shape(0)?, axes(cx)?);
     let input = |n: usize| shape[axes[n]].clone();
-    let fits = |found: usize, what: &str| match found == axes.len() {
-        true => Ok(()),
-        false => Err(format!("{what} has {found} elements, expected {}", axes.len())),
+    let fits = |i: usize, what: &str| match cx.ty(i)?.elements() {
+        found if found == axes.len() as i64 => Ok(()),
+        found => Err(format!("input {i} ({what}) has {found} elements, expected {}", axes.len())),
     };
-    let parts: Vec<(Expr, Expr, Expr)> = match (given(cx, 2), given(cx, 3)) {
-        (true, true) | (false, false) => return Err("expected either scales or sizes".into()),
-        (true, false) => {
+    let parts: Vec<(Expr, Expr, Expr)> = match (given(cx, 2), given(cx, 3), given(cx, 4)) {
+        (true, false, false) => {
+            fits(2, "scales")?;
             let Some(scales) = cx.known_floats(2) else { return Ok(None) };
-            fits(scales.len(), "input 2 (scales)")?;
             let part = |(n, scale): (usize, &f64)| {
                 let (p, q) = ratio(*scale)?;
                 let output = (input(n) * p).floor_div(&q.into());
@@ -124,31 +174,39 @@ fn resized(cx: &Cx<'_>) -> Result<Option<Vec<Axis>>, String> {
             };
             scales.iter().enumerate().map(part).collect::<Result<_, String>>()?
         }
-        (false, true) => {
-            let Some(sizes) = cx.known(3) else { return Ok(None) };
-            fits(sizes.len(), "input 3 (sizes)")?;
-            match kept_aspect(cx, sizes, &axes)? {
+        (false, true, false) => {
+            fits(3, "sizes")?;
+            let sizes = cx.known(3).ok_or("input 3 (sizes) is not known")?;
+            let sizes: Vec<Expr> = sizes.iter().map(size).collect();
+            match kept_aspect(cx, &sizes, &axes)? {
                 None => sizes.iter().enumerate().map(|(n, s)| (s.clone(), input(n), s.clone())).collect(),
                 Some((p, q)) => {
-                    let output = |n: usize| (input(n) * (2 * p) + Expr::from(q)).floor_div(&(2 * q).into());
-                    (0..axes.len()).map(|n| (p.into(), q.into(), output(n))).collect()
+                    let output = |n: usize| (input(n) * (&p * 2) + &q).floor_div(&(&q * 2));
+                    (0..axes.len()).map(|n| (p.clone(), q.clone(), output(n))).collect()
                 }
             }
         }
+        (false, false, true) => {
+            fits(4, "ratios")?;
+            let ratios = cx.known(4).ok_or("input 4 (ratios) is not known")?;
+            let output = |n: usize| size(&(input(n) * &ratios[n]).floor_div(&UNIT.into()));
+            (0..axes.len()).map(|n| (ratios[n].clone(), UNIT.into(), output(n))).collect()
+        }
+        _ => return Err("expected either scales or sizes".into()),
     };
     if let Some((.., o)) = parts.iter().find(|(.., o)| o.as_const().is_some_and(|o| o < 0)) {
         return Err(format!("a size is {o}, expected 0 or more"));
     }
-    let roi = region(cx, axes.len())?;
+    let roi = regions(cx, axes.len())?;
     let axis = |(n, (p, q, output))| {
         let (p, q) = reduced(p, q);
-        Axis { axis: axes[n], p, q, input: input(n), output, roi: roi[n] }
+        Axis { axis: axes[n], p, q, input: input(n), output, roi: roi[n].clone() }
     };
     Ok(Some(parts.into_iter().enumerate().map(axis).collect()))
 }
 
-/// The one scale of all axes where the aspect ratio is to be kept.
-fn kept_aspect(cx: &Cx<'_>, sizes: &[Expr], axes: &[usize]) -> Result<Option<(i64, i64)>, String> {
+/// The one scale of all axes where the aspect ratio is to be kept: the least or greatest of theirs.
+fn kept_aspect(cx: &Cx<'_>, sizes: &[Expr], axes: &[usize]) -> Result<Option<(Expr, Expr)>, String> {
     let larger = match cx.attrs.str("keep_aspect_ratio_policy") {
         Some("stretch") => return Ok(None),
         Some("not_larger") => false,
@@ -160,30 +218,64 @@ fn kept_aspect(cx: &Cx<'_>, sizes: &[Expr], axes: &[usize]) -> Result<Option<(i6
         }
     };
     let shape = cx.shape(0)?;
-    let mut best: Option<(i64, i64)> = None;
+    let mut best: Option<(Expr, Expr)> = None;
     for (size, axis) in sizes.iter().zip(axes) {
-        let (Some(p), Some(q @ 1..)) = (size.as_const(), shape[*axis].as_const()) else {
-            return Err("to keep the aspect ratio, all sizes must be known when compiling".into());
-        };
-        let scale = |(p, q): (i64, i64)| p as f64 / q as f64;
-        let better = |b| if larger { scale((p, q)) > scale(b) } else { scale((p, q)) < scale(b) };
-        if best.is_none_or(better) {
-            best = Some((p, q));
-        }
+        let d = &shape[*axis];
+        best = Some(match best {
+            None => (size.clone(), d.clone()),
+            Some((p, q)) => {
+                let more = size * &q - &p * d;
+                let better = if larger { -&more } else { more }.is_negative();
+                (&p + &(&better * &(size - &p)), &q + &(better * (d - &q)))
+            }
+        });
     }
     Ok(best)
 }
 
 /// The region of each axis.
-fn region(cx: &Cx<'_>, count: usize) -> Result<Vec<(f64, f64)>, String> {
+fn regions(cx: &Cx<'_>, count: usize) -> Result<Vec<Region>, String> {
     if cx.attrs.str("coordinate_transformation_mode") != Some("tf_crop_and_resize") {
-        return Ok(vec![(0.0, 1.0); count]);
+        return Ok(vec![Region::ALL; count]);
     }
-    match cx.known_floats(1) {
-        Some(roi) if roi.len() == 2 * count => Ok((0..count).map(|n| (roi[n], roi[n + count])).collect()),
-        Some(roi) => Err(format!("input 1 (roi) has {} elements, expected {}", roi.len(), 2 * count)),
-        None => Err("tf_crop_and_resize needs input 1 (roi) as a constant".into()),
+    let roi = cx.ty(1)?;
+    rules::expect("input 1 (roi)", roi.dtype, rules::FLOAT)?;
+    if roi.rank() != 1 || roi.elements() != 2 * count as i64 {
+        return Err(format!("input 1 (roi) is {roi}, expected {} elements", 2 * count));
     }
+    Ok(match cx.known_floats(1) {
+        Some(roi) => (0..count).map(|n| Region::Known(roi[n], roi[n + count])).collect(),
+        None => (0..count).map(|n| Region::Read(n as i64, (n + count) as i64)).collect(),
+    })
+}
+
+/// Sizes that are read are zero or above, scales are above zero, no filter reads too much, and nothing
+/// is made of nothing.
+fn checks(cx: &Cx<'_>) -> Result<Vec<Expr>, String> {
+    let Some(axes) = resized(cx)? else { return Ok(Vec::new()) };
+    let mut all = read_sizes(cx, 3);
+    all.extend(read_sizes(cx, 4).iter().map(|p| p - 1));
+    for a in axes.iter().filter(|a| a.p != a.q || a.roi != Region::ALL) {
+        all.push(-&(a.input.is_zero() * a.output.minimum(&Expr::ONE)));
+        if cx.attrs.flag("antialias") && (a.p.as_const().is_none() || a.q.as_const().is_none()) {
+            all.push(Expr::from(REACH) - widened(a, reach(cx)?));
+        }
+    }
+    Ok(all)
+}
+
+/// Scales that are known only in a run become integers.
+fn open(cx: &Cx<'_>, b: &mut Builder<'_>, inputs: Inputs<'_>) -> Built {
+    let Some(scales) = operand(inputs, 2).filter(|_| given(cx, 2) && cx.known_floats(2).is_none()) else {
+        return Ok(None);
+    };
+    let mut body = Body::of(b, DType::F64);
+    let (scales, unit) = (body.widen(scales)?, body.number(UNIT as f64));
+    let ratios = body.op("Mul", &[scales, unit])?;
+    let ratios = cast(body.b, ratios, DType::I64)?;
+    let attrs = cx.attrs.0.iter().map(|(name, a)| (*name, a.clone())).collect();
+    let operands = [operand(inputs, 0), operand(inputs, 1), None, None, Some(ratios)];
+    Ok(Some(vec![body.op_with("Resize", &operands, attrs)?]))
 }
 
 fn resize_infer(cx: &Cx<'_>) -> Result<Vec<Info>, String> {
@@ -211,35 +303,45 @@ fn float(v: f64) -> Term {
     Term::constant(DType::F64, Scalar::F(v))
 }
 
+/// Whether an axis has one element after it is resized: 1 or 0.
+fn is_single(a: &Axis) -> Expr {
+    let more = if a.q == a.input { &a.p - 1 } else { &a.p * &a.input - &a.q };
+    match (a.p.as_const(), a.q.as_const()) {
+        // No whole size is the quotient.
+        (Some(p @ 1..), Some(q)) if q % p != 0 => Expr::ZERO,
+        _ => more.is_zero().simplify(&Symbol::range),
+    }
+}
+
 /// Where result position `y` lies in the operand.
 fn place(cx: &Cx<'_>, a: &Axis, y: &Expr) -> Result<Place, String> {
-    let (p, q, n) = (&a.p, &a.q, &a.input);
-    let single = p * n == *q;
+    let (p, q, n, single) = (&a.p, &a.q, &a.input, is_single(a));
     let center = (y * 2 + 1) * q;
     let half = || (&center - p, p * 2);
     let (numerator, denominator) = match cx.attrs.str("coordinate_transformation_mode").unwrap_or_default() {
         "asymmetric" => (y * q, p.clone()),
-        "align_corners" if single => (Expr::ZERO, Expr::ONE),
-        // With sizes the scale is output / input, which makes the quotient simpler.
+        "align_corners" if single == 1 => (Expr::ZERO, Expr::ONE),
+        // With sizes the scale is output / input, which makes the quotient simpler. Of one element, both
+        // of its parts are zero.
         "align_corners" if p == &a.output && q == n => (y * &(n - 1), p - 1),
         "align_corners" => (y * &(n - 1) * q, p * n - q),
-        "pytorch_half_pixel" if single => (Expr::from(-1), Expr::from(2)),
-        "pytorch_half_pixel" if p.as_const().is_none() => {
-            return Err("pytorch_half_pixel needs sizes that are known when compiling".into());
+        "half_pixel" => half(),
+        // Of one element it is -1/2, else as with half_pixel.
+        "pytorch_half_pixel" => {
+            let (numerator, denominator) = half();
+            let change = |v: Expr, to: i64| &v + &(&single * &(Expr::from(to) - &v));
+            (change(numerator, -1), change(denominator, 2))
         }
-        "half_pixel" | "pytorch_half_pixel" => half(),
         "half_pixel_symmetric" => (n * p - &a.output * q + &center - p, p * 2),
         "tf_half_pixel_for_nn" => (center, p * 2),
         "tf_crop_and_resize" => {
-            let (start, end) = a.roi;
             let size = |e: Expr| Term::index(e).cast(DType::F64);
             let last = size(n - 1);
+            let ((start, part), (_, half)) = (a.roi.terms(cx, 1.0)?, a.roi.terms(cx, 0.5)?);
             let width = size(n * p) / size(q.clone());
-            let whole = match single {
-                true => float((end - start) / 2.0) * &last,
-                false => size(y.clone()) * (end - start) * &last / (width - 1.0),
-            };
-            return Ok(Place::Float(whole + float(start) * last));
+            let many = size(y.clone()) * part * &last / (width - 1.0);
+            let whole = Term::when(vec![single - 1], half * &last, many);
+            return Ok(Place::Float(whole + start * last));
         }
         other => return Err(format!("coordinate_transformation_mode is {other:?}, which is unknown")),
     };
@@ -284,21 +386,29 @@ fn kernel(cx: &Cx<'_>, distance: &Term) -> Term {
     cubic_weight(&x, cx.attrs.float("cubic_coeff_a").unwrap_or(-0.75))
 }
 
+/// How far the kernel reaches.
+fn reach(cx: &Cx<'_>) -> Result<i64, String> {
+    match cx.attrs.str("mode") {
+        Some("linear") => Ok(1),
+        Some("cubic") => Ok(2),
+        Some("nearest") => Ok(0),
+        other => Err(format!("mode is {other:?}, expected nearest, linear or cubic")),
+    }
+}
+
+/// How far a kernel of that reach does if it is widened for a scale below 1.
+fn widened(a: &Axis, reach: i64) -> Expr {
+    (&a.q * reach).ceil_div(&a.p).maximum(&reach.into())
+}
+
 fn filter(cx: &Cx<'_>, a: &Axis, fraction: &Term) -> Result<Filter, String> {
-    let reach = match cx.attrs.str("mode") {
-        Some("linear") => 1.0,
-        Some("cubic") => 2.0,
-        other => return Err(format!("mode is {other:?}, expected nearest, linear or cubic")),
-    };
+    let reach = reach(cx)? as f64;
     let mut scale = 1.0;
-    if cx.attrs.flag("antialias") {
-        let (Some(p), Some(q @ 1..)) = (a.p.as_const(), a.q.as_const()) else {
-            return Err("antialias needs sizes that are known when compiling".into());
-        };
+    if let (true, Some(p), Some(q @ 1..)) = (cx.attrs.flag("antialias"), a.p.as_const(), a.q.as_const()) {
         scale = (p as f64 / q as f64).min(1.0);
     }
     let first = (-reach / scale).floor() as i64 + 1;
-    if first < -64 {
+    if first <= -REACH {
         return Err(format!("a scale of {scale} with antialias reads too many elements"));
     }
     // Between an element and the next there are as many neighbours on either side.
@@ -403,6 +513,14 @@ impl Interpolation<'_> {
                 (symbol.into(), (x - &floor).cast(self.wide), Some((symbol, near.cast(DType::I64))))
             }
         };
+        let known = a.p.as_const().is_some() && a.q.as_const().is_some();
+        if self.cx.attrs.flag("antialias") && !known {
+            let sum = self.widened(depth, a, (&base, &fraction), inner)?;
+            return Ok(match bound {
+                Some((symbol, value)) => Term::bind(symbol, value, sum),
+                None => sum,
+            });
+        }
         let Filter { first, mut weights } = filter(self.cx, a, &fraction)?;
         let neighbour = |i: usize| &base + &(first + i as i64).into();
         if self.cx.attrs.flag("exclude_outside") {
@@ -428,12 +546,38 @@ impl Interpolation<'_> {
     }
 }
 
+impl Interpolation<'_> {
+    /// The value along an axis whose scale is known only in a run, with as many neighbours as it wants.
+    fn widened(
+        &self,
+        depth: usize,
+        a: &Axis,
+        (base, fraction): (&Expr, &Term),
+        inner: &dyn Fn(Expr) -> Result<Term, String>,
+    ) -> Result<Term, String> {
+        let reach = widened(a, reach(self.cx)?);
+        let symbol = reduction(self.y.len() + depth);
+        let step = Expr::from(symbol) + 1 - &reach;
+        let size = |e: &Expr| Term::index(e.clone()).cast(DType::F64);
+        let scale = (size(&a.p) / size(&a.q)).binary(ScalarOp::Min, &float(1.0)).cast(self.wide);
+        let distance = (Term::index(step.clone()).cast(self.wide) - fraction) * scale;
+        let (mut weight, at) = (kernel(self.cx, &distance), base + &step);
+        if self.cx.attrs.flag("exclude_outside") {
+            let inside = vec![at.clone(), &a.input - 1 - &at];
+            weight = Term::when(inside, weight.clone(), weight.lit(0.0));
+        }
+        let item = inner(self.clamped(&at, a))? * &weight;
+        let sum = |of: Term| Term::reduce(ReduceOp::Sum, vec![(symbol, &reach * 2)], of);
+        Ok(sum(item) / sum(weight))
+    }
+}
+
 fn resize_element(cx: &Cx<'_>, _: usize) -> Result<Element, String> {
     let t = cx.ty(0)?;
     let mut resized = resized(cx)?.ok_or("scales or sizes depend on data")?;
     let mut extents = t.shape.clone();
     resized.iter().for_each(|a| extents[a.axis] = a.output.clone());
-    resized.retain(|a| a.p != a.q || a.input != a.output || a.roi != (0.0, 1.0));
+    resized.retain(|a| a.p != a.q || a.input != a.output || a.roi != Region::ALL);
     let nearest = cx.attrs.str("mode") == Some("nearest");
     let (axes, y) = indices(t.rank());
     let ranges =

@@ -3,6 +3,8 @@
 //! A target shape is taken from its operand's known contents; where they depend on data, each of
 //! its dimensions becomes a fresh symbol.
 
+use super::axes::{Axes, said};
+use super::compose::{Body, Built, cast, operand};
 use super::rules::{self, ANY, NUMBER};
 use super::{EvalCx, Lower, Meaning, OpRow, Tolerance, one, opt};
 use crate::attr::{AttrKind, AttrSpec, Default};
@@ -10,6 +12,7 @@ use crate::dtype::DType;
 use crate::element::{Element, Term, axes};
 use crate::expr::{Expr, Range};
 use crate::graph::infer::{Cx, Info, KNOWN_LIMIT};
+use crate::graph::{Builder, Value};
 use crate::scalar::Scalar;
 use crate::symbol::Symbol;
 use crate::tensor::{Tensor, element_count};
@@ -58,24 +61,34 @@ pub const ROWS: &[OpRow] = &[
     },
     OpRow {
         view: true,
-        samples: &["Squeeze(f32[1,3,1])", "Squeeze(i64[1,3,1,2], i64[1] = [-2])"],
+        checks: Some(squeeze_checks),
+        samples: &[
+            "Squeeze(f32[1,3,1])",
+            "Squeeze(i64[1,3,1,2], i64[1] = [-2])",
+            "Squeeze(f32[1,1,1], i64[1] in -3..3)",
+        ],
         ..OpRow::new(
             "Squeeze",
             Some(("", 25)),
             &[one("data"), opt("axes").known()],
             squeeze_infer,
-            Meaning::Movement(view_element),
+            Meaning::Movement(squeeze_element),
         )
     },
     OpRow {
         view: true,
-        samples: &["Unsqueeze(f32[3,2], i64[2] = [0, -1])", "Unsqueeze(bool[], i64[1] = [0])"],
+        checks: Some(|cx| Ok(unsqueezed_axes(cx)?.checks())),
+        samples: &[
+            "Unsqueeze(f32[3,2], i64[2] = [0, -1])",
+            "Unsqueeze(bool[], i64[1] = [0])",
+            "Unsqueeze(i16[3,2], i64[1] in -3..3)",
+        ],
         ..OpRow::new(
             "Unsqueeze",
             Some(("", 25)),
             &[one("data"), one("axes").known()],
             unsqueeze_infer,
-            Meaning::Movement(view_element),
+            Meaning::Movement(unsqueeze_element),
         )
     },
     OpRow {
@@ -116,11 +129,15 @@ pub const ROWS: &[OpRow] = &[
     OpRow {
         attrs: &[AttrSpec::new("stash_type", AttrKind::Int, Default::Int(1))],
         tolerance: Tolerance::Ulps(2),
+        open: Some(range_open),
         samples: &[
             "Range(i64[] = 2, i64[] = 11, i64[] = 3)",
             "Range(i32[] = 5, i32[] = -5, i32[] = -2)",
             "Range(f32[] = 0.5, f32[] = 3.0, f32[] = 0.25)",
             "Range(i64[] = 3, i64[] = 3, i64[] = 1)",
+            "Range(f32[] in 0.0..1.0, f32[] in 3.0..9.0, f32[] in 0.5..1.5)",
+            "Range(f64[1] in -2.0..-1.0, f64[] in -9.0..-5.0, f64[1] in -1.5..-0.5)",
+            "Range(i64[] in -3..3, i64[] in 0..9, i64[] in 1..4)",
         ],
         ..OpRow::new(
             "Range",
@@ -300,31 +317,63 @@ fn flatten_infer(cx: &Cx<'_>) -> Result<Vec<Info>, String> {
 
 fn squeeze_infer(cx: &Cx<'_>) -> Result<Vec<Info>, String> {
     let t = cx.ty(0)?;
-    let axes = match rules::ints_of(cx, 1, "axes")? {
-        Some(axes) => rules::normal_axes(cx, &axes, t.rank())?,
-        None => (0..t.rank()).filter(|i| t.shape[*i] == 1).collect(),
+    let ones = || (0..t.rank()).filter(|i| t.shape[*i] == 1).map(Expr::from).collect();
+    let axes = match Axes::of(cx, 1, "axes", t.rank())? {
+        Some(axes) => axes,
+        None => Axes::new(cx, ones(), t.rank())?,
     };
     for (i, d) in t.shape.iter().enumerate() {
-        let drop = axes.contains(&i);
-        if drop && d.as_const().is_some_and(|d| d != 1) {
+        if axes.has(i) == 1 && d.as_const().is_some_and(|d| d != 1) {
             return Err(format!("axis {i} has {d} elements, expected 1"));
         }
         if !cx.has(1) && d.as_const().is_none() {
             return Err(format!("axes are absent, and whether dimension {i} ({d}) is 1 is not known"));
         }
     }
-    Ok(vec![TensorType::new(t.dtype, rules::reduced_shape(&t.shape, &axes, false)).into()])
+    Ok(vec![TensorType::new(t.dtype, axes.reduced(&t.shape, false)).into()])
+}
+
+/// Of axes that are read, an element's place says as much as the order of elements does.
+fn squeeze_element(cx: &Cx<'_>, output: usize) -> Result<Element, String> {
+    let rank = cx.shape(0)?.len();
+    match Axes::of(cx, 1, "axes", rank)?.filter(|axes| axes.constants().is_none()) {
+        Some(read) => {
+            let (axes, index) = rules::indices(rank - read.len());
+            Ok(Element { axes, body: Term::load(cx.dtype(0)?, 0, read.with_axes(&index)) })
+        }
+        None => view_element(cx, output),
+    }
+}
+
+/// What is dropped must be 1.
+fn squeeze_checks(cx: &Cx<'_>) -> Result<Vec<Expr>, String> {
+    let shape = cx.shape(0)?;
+    let Some(axes) = Axes::of(cx, 1, "axes", shape.len())? else { return Ok(Vec::new()) };
+    let one = |(i, d): (usize, &Expr)| axes.has(i) * ((d - 1).is_zero() - Expr::ONE);
+    let dropped = shape.iter().enumerate().filter(|(_, d)| **d != 1).map(one);
+    Ok(axes.checks().into_iter().chain(dropped).collect())
+}
+
+/// The axes of the result that are new.
+fn unsqueezed_axes(cx: &Cx<'_>) -> Result<Axes, String> {
+    let axes = said(cx, 1, "axes")?.ok_or("input 1 (axes) is missing")?;
+    let rank = cx.ty(0)?.rank() + axes.len();
+    Axes::new(cx, axes, rank)
 }
 
 fn unsqueeze_infer(cx: &Cx<'_>) -> Result<Vec<Info>, String> {
     let t = cx.ty(0)?;
-    let axes = rules::ints_of(cx, 1, "axes")?.ok_or("input 1 (axes) is missing")?;
-    let rank = t.rank() + axes.len();
-    let axes = rules::normal_axes(cx, &axes, rank)?;
-    let mut dims = t.shape.iter().cloned();
-    let dim = |i| if axes.contains(&i) { Expr::ONE } else { dims.next().unwrap_or(Expr::ONE) };
-    let shape: Vec<Expr> = (0..rank).map(dim).collect();
+    let shape = unsqueezed_axes(cx)?.inserted(&t.shape);
     Ok(vec![TensorType::new(t.dtype, shape).into()])
+}
+
+fn unsqueeze_element(cx: &Cx<'_>, output: usize) -> Result<Element, String> {
+    let new = unsqueezed_axes(cx)?;
+    if new.constants().is_some() {
+        return view_element(cx, output);
+    }
+    let (axes, index) = rules::indices(cx.shape(0)?.len() + new.len());
+    Ok(Element { axes, body: Term::load(cx.dtype(0)?, 0, new.without_axes(&index)) })
 }
 
 /// The first operand's elements in the same order under the result's shape.
@@ -495,6 +544,33 @@ fn range_element(cx: &Cx<'_>, _: usize) -> Result<Element, String> {
     let (start, delta) = (scalar(0)?, scalar(2)?);
     let place = Term::index(axes[0]).cast(delta.dtype());
     Ok(Element { body: (start + place * delta).cast(dtype), axes })
+}
+
+/// Floats between which there are as many steps as a run finds: positions from zero on, scaled.
+fn range_open(cx: &Cx<'_>, b: &mut Builder<'_>, inputs: &[Option<Value>]) -> Built {
+    let dtype = cx.dtype(0)?;
+    if !dtype.is_float() || range_len(cx)?.as_const().is_some() {
+        return Ok(None);
+    }
+    let mut body = Body::of(b, dtype);
+    let [start, limit, delta] = [0, 1, 2].map(|i| operand(inputs, i));
+    let mut scalar = |v: Option<Value>, to| {
+        let v = body.reshape(v.ok_or("an operand is missing")?, &[])?;
+        cast(body.b, v, to)
+    };
+    let [from, to, by] = [scalar(start, DType::F64)?, scalar(limit, DType::F64)?, scalar(delta, DType::F64)?];
+    let wide = dtype.accumulator();
+    let (start, delta) = (scalar(start, wide)?, scalar(delta, wide)?);
+    let distance = body.op("Sub", &[to, from])?;
+    let steps = body.op("Div", &[distance, by])?;
+    let steps = body.op("Ceil", &[steps])?;
+    let count = cast(body.b, steps, DType::I64)?;
+    let [zero, one] = [0, 1].map(|v| body.b.constant(Tensor::scalar(DType::I64, Scalar::I(v))));
+    let places = body.op("Range", &[zero, count, one])?;
+    let places = cast(body.b, places, wide)?;
+    let offsets = body.op("Mul", &[places, delta])?;
+    let all = body.op("Add", &[start, offsets])?;
+    Ok(Some(vec![cast(body.b, all, dtype)?]))
 }
 
 fn eye_like_infer(cx: &Cx<'_>) -> Result<Vec<Info>, String> {

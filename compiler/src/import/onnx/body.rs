@@ -222,6 +222,9 @@ impl<'m> Importer<'m, '_> {
         {
             return self.inline(&graphs, chosen, &[], scope, env, region);
         }
+        if row.name == "Scan" && version < 9 {
+            return self.batched_scan(row, call, &graphs, scope, env, region);
+        }
         let back = match row.name {
             "Scan" => self.scan_along_first_axes(&mut call, region)?,
             _ => None,

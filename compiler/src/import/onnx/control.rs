@@ -2,7 +2,7 @@
 //!
 //! A branch that is known not to be taken is not imported. A value that a loop carries and whose sizes
 //! change on the way has a symbol for each such size. A Scan runs along first axes: others are moved
-//! there before, and back afterwards.
+//! there before, and back afterwards. One of opset 8, with a batch, is a Scan within a Scan.
 
 use super::body::{Env, Importer, Scope};
 use super::proto::{DimensionProto, DimensionValue, GraphProto, TypeValue, ValueInfoProto};
@@ -245,6 +245,43 @@ impl<'m> Importer<'m, '_> {
             }
             _ => Ok(Vec::new()),
         }
+    }
+
+    /// A Scan of opset 8: for each element of a batch, the first axis of everything, a Scan of its own.
+    pub(super) fn batched_scan(
+        &mut self,
+        row: &'static OpRow,
+        mut call: Call,
+        graphs: &Graphs<'m>,
+        scope: &Scope<'_>,
+        env: &Env<'m>,
+        region: Region,
+    ) -> Result<Vec<Value>, String> {
+        if call.inputs.is_empty() || call.inputs.remove(0).is_some() {
+            return Err("input 0 (sequence_lens) is present, which is not supported".to_owned());
+        }
+        if let Some((_, directions)) = call.attrs.iter_mut().find(|(name, _)| name == "directions") {
+            let directions = std::mem::replace(directions, Attr::Int(0));
+            call.attrs.retain(|(name, _)| name != "directions");
+            call.attrs.push(("scan_input_directions".to_owned(), directions));
+        }
+        let each = self.graph.regions.push(RegionData::default());
+        let batch = call.inputs.clone();
+        for input in call.inputs.iter_mut() {
+            let v = input.ok_or("an operand is absent")?;
+            let ty = self.graph.tensor_type(v).filter(|t| t.rank() > 0);
+            let mut ty = ty.cloned().ok_or("an operand has no batch axis")?;
+            ty.shape.remove(0);
+            *input = Some(self.graph.add_param(each, "", ty));
+        }
+        let inner = self.regions(row, &mut call, graphs, scope, env)?;
+        let mut builder = Builder { graph: &mut self.graph, region: each };
+        let node = builder.node(row, "", call.inputs, call.attrs, call.outputs, inner)?;
+        self.graph.regions[each].results = self.graph.nodes[node].outputs.clone();
+        let all = vec![("num_scan_inputs".to_owned(), Attr::Int(batch.len() as i64))];
+        let mut builder = Builder { graph: &mut self.graph, region };
+        let node = builder.node(row, "", batch, all, call.outputs, vec![each])?;
+        Ok(self.graph.nodes[node].outputs.clone())
     }
 
     /// Moves the scanned axes of a Scan's inputs to the front; gives the axes along which its results

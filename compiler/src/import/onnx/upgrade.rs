@@ -84,9 +84,6 @@ const RULES: &[Rule] = &[
     rule("ScaledTanh", ANY, removed::scaled_tanh),
     // ONNX Runtime's, though in ONNX's domain.
     rule("SimplifiedLayerNormalization", ANY, fused::simplified_layer_norm),
-    rule("Scan", 9, |_, _| {
-        Err("Scan of opset 8 (with a batch axis) is not supported; expected opset 9 or newer".into())
-    }),
 ];
 
 /// Every rule, in the order in which those of one op apply.
