@@ -2,7 +2,8 @@
 
 use crate::failure::Failure;
 use burin_compiler::graph::bind;
-use burin_compiler::import::onnx;
+use burin_compiler::import::onnx::proto::DimensionValue;
+use burin_compiler::import::onnx::{self, Form, Keys};
 use burin_ir::graph::{self, Graph};
 use burin_ir::{Tensor, TensorType};
 use std::fs::File;
@@ -28,13 +29,90 @@ pub(crate) fn parse_input(text: &str) -> Result<(String, PathBuf), String> {
     Ok((name.to_owned(), file.into()))
 }
 
+/// What an ONNX model leaves open of its inputs, and has to be known when compiling.
+#[derive(clap::Args, Clone, Default)]
+pub(crate) struct Stated {
+    /// How many tensors NAME.0, NAME.1 and so on an input has that is a sequence
+    #[arg(long = "length", value_name = "NAME=N", value_parser = parse_dim)]
+    lengths: Vec<(String, i64)>,
+    /// Whether an input that is an optional is there (1) or not (0)
+    #[arg(long, value_name = "NAME=0|1", value_parser = parse_presence)]
+    present: Vec<(String, bool)>,
+    /// The shape of an input's tensor of which the model states none: sizes, or names
+    #[arg(long = "shape", value_name = "NAME=D,..", value_parser = parse_shape)]
+    shapes: Vec<(String, Vec<DimensionValue>)>,
+    /// Fix the contents of an input of integers or bools, which is no input then
+    #[arg(long = "fix", value_name = "NAME=V,..", value_parser = parse_contents)]
+    fixed: Vec<(String, Vec<i64>)>,
+}
+
+impl Stated {
+    fn is_empty(&self) -> bool {
+        let Stated { lengths, present, shapes, fixed } = self;
+        lengths.is_empty() && present.is_empty() && shapes.is_empty() && fixed.is_empty()
+    }
+}
+
+fn parse_presence(text: &str) -> Result<(String, bool), String> {
+    match text.rsplit_once('=') {
+        Some((name, "1")) => Ok((name.to_owned(), true)),
+        Some((name, "0")) => Ok((name.to_owned(), false)),
+        _ => Err("expected NAME=0 or NAME=1".to_owned()),
+    }
+}
+
+/// Reads `NAME=A,B,..`; nothing after the `=` is an empty list.
+fn parse_list<T>(text: &str, read: impl Fn(&str) -> Result<T, String>) -> Result<(String, Vec<T>), String> {
+    let (name, list) = text.split_once('=').ok_or("expected NAME=A,B,..")?;
+    let parts = list.split(',').filter(|_| !list.is_empty());
+    Ok((name.to_owned(), parts.map(read).collect::<Result<_, _>>()?))
+}
+
+fn parse_shape(text: &str) -> Result<(String, Vec<DimensionValue>), String> {
+    parse_list(text, |d| match d.parse::<i64>() {
+        Ok(size) if size < 0 => Err(format!("found {size}, expected 0 or more")),
+        Ok(size) => Ok(DimensionValue::Value(size)),
+        Err(_) if d.is_empty() => Err("found an empty dimension, expected a size or a name".to_owned()),
+        Err(_) => Ok(DimensionValue::Param(d.to_owned())),
+    })
+}
+
+fn parse_contents(text: &str) -> Result<(String, Vec<i64>), String> {
+    parse_list(text, |v| match v {
+        "false" => Ok(0),
+        "true" => Ok(1),
+        _ => v.parse().map_err(|_| format!("found \"{v}\", expected a whole number")),
+    })
+}
+
+/// The keys of the outputs that are sequences of maps, by the outputs' names.
+pub(crate) type AllKeys = Vec<(String, Keys)>;
+
 /// Reads a model; `dims` become constants.
-pub(crate) fn load(path: &Path, dims: &[(String, i64)]) -> Result<Graph, Failure> {
+pub(crate) fn load(path: &Path, dims: &[(String, i64)], stated: &Stated) -> Result<Graph, Failure> {
+    Ok(load_with_keys(path, dims, stated)?.0)
+}
+
+/// The same, with the keys of its outputs.
+pub(crate) fn load_with_keys(
+    path: &Path,
+    dims: &[(String, i64)],
+    stated: &Stated,
+) -> Result<(Graph, AllKeys), Failure> {
     if path.extension().is_some_and(|e| e.eq_ignore_ascii_case("onnx")) || !is_text(path)? {
-        let options = onnx::Options { dims: dims.to_vec() };
-        return Ok(onnx::import(path, &options)?);
+        let Stated { lengths, present, shapes, fixed } = stated.clone();
+        let options = onnx::Options { dims: dims.to_vec(), lengths, present, shapes, fixed };
+        let imported = onnx::Model::open(path)?.import(&options)?;
+        let keys = imported.outputs.into_iter().filter_map(|(name, form)| match form {
+            Form::Maps(keys) => Some((name, keys)),
+            _ => None,
+        });
+        return Ok((imported.graph, keys.collect()));
     }
     let of = |e: String| Failure::Input(format!("{}: {e}", path.display()));
+    if !stated.is_empty() {
+        return Err(of("--length, --present, --shape and --fix are for ONNX models".to_owned()));
+    }
     let text = read_text(path)?;
     let folder = path.parent().unwrap_or(Path::new("")).to_owned();
     let files = |name: &str, offset: u64, ty: &TensorType| constant(&folder, name, offset, ty);
@@ -43,7 +121,7 @@ pub(crate) fn load(path: &Path, dims: &[(String, i64)]) -> Result<Graph, Failure
     if !dims.is_empty() {
         bind::dims(&mut graph, dims).map_err(of)?;
     }
-    Ok(graph)
+    Ok((graph, Vec::new()))
 }
 
 /// Whether a file without a telling name begins as a graph's text does. An ONNX model begins with

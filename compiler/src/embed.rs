@@ -61,7 +61,7 @@ impl std::error::Error for EmbedError {}
 pub struct Model {
     source: Source,
     name: Option<String>,
-    dims: Vec<(String, i64)>,
+    options: onnx::Options,
     cpu: Option<String>,
     watched: Vec<PathBuf>,
 }
@@ -93,7 +93,7 @@ impl Model {
     }
 
     fn new(source: Source) -> Model {
-        Model { source, name: None, dims: Vec::new(), cpu: None, watched: Vec::new() }
+        Model { source, name: None, options: onnx::Options::default(), cpu: None, watched: Vec::new() }
     }
 
     /// The name: of the module's file, in camel case of its type, and of the linked symbols, which
@@ -106,7 +106,32 @@ impl Model {
     /// Fixes a symbolic dimension of the inputs. Shapes without symbolic dimensions become arrays,
     /// whose sizes rustc checks; for others the API takes and gives slices.
     pub fn dim(mut self, name: impl Into<String>, size: i64) -> Model {
-        self.dims.push((name.into(), size));
+        self.options.dims.push((name.into(), size));
+        self
+    }
+
+    /// How many tensors `NAME.0`, `NAME.1` and so on an input of an ONNX model has that is a sequence.
+    pub fn length(mut self, name: impl Into<String>, length: i64) -> Model {
+        self.options.lengths.push((name.into(), length));
+        self
+    }
+
+    /// Whether an input of an ONNX model that is an optional is there.
+    pub fn present(mut self, name: impl Into<String>, there: bool) -> Model {
+        self.options.present.push((name.into(), there));
+        self
+    }
+
+    /// The shape of an input's tensor of which an ONNX model states none.
+    pub fn shape(mut self, name: impl Into<String>, sizes: &[i64]) -> Model {
+        let sizes = sizes.iter().map(|n| onnx::proto::DimensionValue::Value(*n)).collect();
+        self.options.shapes.push((name.into(), sizes));
+        self
+    }
+
+    /// Fixes the contents of an ONNX model's input of integers or bools, which is no input then.
+    pub fn fix(mut self, name: impl Into<String>, contents: &[i64]) -> Model {
+        self.options.fixed.push((name.into(), contents.to_vec()));
         self
     }
 
@@ -175,14 +200,15 @@ impl Model {
 
     fn graph(&self) -> Result<Graph, EmbedError> {
         match &self.source {
-            Source::File(path) => {
-                let options = onnx::Options { dims: self.dims.clone() };
-                onnx::import(path, &options).map_err(|e| EmbedError(e.to_string()))
-            }
+            Source::File(path) => onnx::import(path, &self.options).map_err(|e| EmbedError(e.to_string())),
             Source::Graph(graph) => {
                 let mut graph = Graph::clone(graph);
-                if !self.dims.is_empty() {
-                    crate::graph::bind::dims(&mut graph, &self.dims).map_err(|e| self.fail(&e))?;
+                let onnx::Options { dims, lengths, present, shapes, fixed } = &self.options;
+                if !(lengths.is_empty() && present.is_empty() && shapes.is_empty() && fixed.is_empty()) {
+                    return Err(self.fail(&"length, present, shape and fix are for ONNX models"));
+                }
+                if !dims.is_empty() {
+                    crate::graph::bind::dims(&mut graph, dims).map_err(|e| self.fail(&e))?;
                 }
                 Ok(graph)
             }

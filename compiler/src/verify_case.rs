@@ -2,12 +2,16 @@
 //! and, for each data set, a folder `test_data_set_N` of `input_M.pb` and `output_M.pb`; a file `tol`
 //! may hold `rtol atol`.
 //!
-//! Files belong to the model's inputs (those that are no initializers) and outputs by position. Results
+//! Files belong to the model's inputs (those that are no initializers) and outputs by position, and hold
+//! what their declared types say: tensors, sequences, optionals, or sequences of maps ([`data`]). Results
 //! that are random are held to what must hold of them ([`draws`]) in place of what is recorded.
 
+mod data;
 mod draws;
 
-use crate::import::onnx::{self, ImportError};
+pub use data::{DataSet, Subject};
+
+use crate::import::onnx::ImportError;
 use burin_ir::compare::{Bound, compare};
 use burin_ir::graph::{Graph, Value};
 use burin_ir::{DType, Tensor};
@@ -37,15 +41,6 @@ pub struct Case {
     pub atol: f64,
     /// Whether the case states its tolerances itself.
     pub stated: bool,
-}
-
-/// What goes into a model and what must come out.
-#[derive(Clone, Debug)]
-pub struct DataSet {
-    /// A tensor for each input of the graph.
-    pub inputs: Vec<Tensor>,
-    /// A tensor for each output of the graph.
-    pub outputs: Vec<Tensor>,
 }
 
 /// How results agree with a record.
@@ -109,20 +104,6 @@ impl Case {
         }
         Ok(agreement)
     }
-
-    /// Imports the model.
-    pub fn import(&self) -> Result<Graph, ImportError> {
-        onnx::import(&self.model, &onnx::Options::default())
-    }
-}
-
-impl DataSet {
-    /// Reads a data set's tensors, and checks that there is one for each input and output.
-    pub fn read(folder: &Path, graph: &Graph) -> Result<DataSet, ImportError> {
-        let inputs = tensors(folder, "input_", graph.inputs().len())?;
-        let outputs = tensors(folder, "output_", graph.outputs().len())?;
-        Ok(DataSet { inputs, outputs })
-    }
 }
 
 /// The distance between the values that an output can have where the model rounds it to steps; else 0.
@@ -157,21 +138,6 @@ fn model_of(folder: &Path) -> Result<PathBuf, ImportError> {
         (None, _) => Err(fault(folder, "there is no model.onnx in it".into())),
         (_, n) => Err(fault(folder, format!("{} files *.onnx, and none is model.onnx", n + 1))),
     }
-}
-
-/// The tensors `PREFIX0.pb` to `PREFIXn.pb`.
-fn tensors(folder: &Path, prefix: &str, expected: usize) -> Result<Vec<Tensor>, ImportError> {
-    let mut found = numbered(folder, prefix, ".pb")?;
-    found.sort_by_key(|(n, _)| *n);
-    let complete = found.iter().enumerate().all(|(i, (n, _))| i == *n);
-    if found.len() != expected || !complete {
-        let names: Vec<usize> = found.iter().map(|(n, _)| *n).collect();
-        return Err(fault(
-            folder,
-            format!("expected {expected} files {prefix}N.pb from 0 on, found N = {names:?}"),
-        ));
-    }
-    found.iter().map(|(_, p)| onnx::read_tensor(p)).collect()
 }
 
 /// The entries `PREFIX<number>SUFFIX` of a folder.

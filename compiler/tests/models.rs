@@ -5,7 +5,7 @@
 
 use burin_compiler::graph::Fuel;
 use burin_compiler::pipeline::GRAPH_PASSES;
-use burin_compiler::verify_case::{Case, DataSet};
+use burin_compiler::verify_case::{Case, Subject};
 use burin_ir::Tensor;
 use burin_ir::compare::{Bound, compare};
 use burin_ir::graph::eval::eval;
@@ -33,27 +33,27 @@ fn difference(found: &Tensor, expected: &Tensor, bound: &Bound) -> Option<String
 /// Runs a case as it is imported, and again after the graph passes; gives what is wrong with it.
 fn check(folder: &Path) -> Result<(), String> {
     let case = Case::open(folder).map_err(|e| e.to_string())?;
-    let mut graph = case.import().map_err(|e| e.to_string())?;
+    let subject = case.import().map_err(|e| e.to_string())?;
+    let mut graph = subject.graph.clone();
     verify(&graph).map_err(|e| format!("verifier after import: {e}"))?;
-    let imported = graph.clone();
-    check_answers(&case, [&imported, &graph], "imported")?;
+    check_answers(&case, &subject, &graph, "imported")?;
     for name in ORDER {
         let pass = GRAPH_PASSES.iter().find(|p| p.name == *name).ok_or("no such pass")?;
         (pass.run)(&mut graph, &mut Fuel::unlimited()).map_err(|e| format!("{name}: {e}"))?;
         verify(&graph).map_err(|e| format!("verifier after {name}: {e}"))?;
     }
-    check_answers(&case, [&imported, &graph], "rewritten")
+    check_answers(&case, &subject, &graph, "rewritten")
 }
 
 /// The passes in an order that exercises each on what the others leave.
 const ORDER: &[&str] = &["fold", "simplify", "cse", "batchnorm", "expand", "fold", "simplify", "cse", "dce"];
 
-fn check_answers(case: &Case, [imported, graph]: [&Graph; 2], stage: &str) -> Result<(), String> {
+fn check_answers(case: &Case, subject: &Subject, graph: &Graph, stage: &str) -> Result<(), String> {
     for set in &case.data_sets {
-        let data = DataSet::read(set, graph).map_err(|e| format!("data: {e}"))?;
+        let data = subject.read(set).map_err(|e| format!("data: {e}"))?;
         let found = eval(graph, &data.inputs, &[]).map_err(|e| format!("{stage}: {e}"))?;
         for (i, (f, e)) in found.outputs.iter().zip(&data.outputs).enumerate() {
-            if let Some(d) = difference(f, e, &case.bound(imported, i, e)) {
+            if let Some(d) = difference(f, e, &case.bound(&subject.graph, i, e)) {
                 return Err(format!("{stage}: output {i}: {d}"));
             }
         }
@@ -99,6 +99,11 @@ fn kws() {
 #[test]
 fn tinystories() {
     model("tinystories-260k");
+}
+
+#[test]
+fn forest() {
+    model("forest-iris");
 }
 
 #[test]

@@ -2,7 +2,8 @@
 //! for in the folder that `BURIN_SHARED` names, or in `../shared` beside the repository; tests skip
 //! and say so where they are absent.
 
-use burin_compiler::verify_case::{Agreement, Case, DataSet};
+use burin_compiler::import::onnx::Options;
+use burin_compiler::verify_case::{Agreement, Case, DataSet, Subject};
 use burin_ir::Tensor;
 use burin_ir::graph::Graph;
 use std::fs::{self, File};
@@ -75,6 +76,8 @@ pub struct Recorded {
     pub model: PathBuf,
     /// The model.
     pub graph: Graph,
+    /// What the data says of the model.
+    pub options: Options,
     /// What goes in, and what must come out.
     pub data: Vec<DataSet>,
 }
@@ -83,13 +86,14 @@ impl Recorded {
     /// Reads a case.
     pub fn read(folder: &Path) -> Result<Recorded, String> {
         let case = Case::open(folder).map_err(|e| e.to_string())?;
-        let graph = case.import().map_err(|e| e.to_string())?;
-        let data = case.data_sets.iter().map(|d| DataSet::read(d, &graph).map_err(|e| e.to_string()));
+        let subject = case.import().map_err(|e| e.to_string())?;
+        let data = case.data_sets.iter().map(|d| subject.read(d).map_err(|e| e.to_string()));
         let data = data.collect::<Result<Vec<_>, _>>()?;
         if data.is_empty() {
             return Err("no data set is recorded".into());
         }
-        Ok(Recorded { model: case.model.clone(), case, graph, data })
+        let Subject { graph, options, .. } = subject;
+        Ok(Recorded { model: case.model.clone(), case, graph, options, data })
     }
 
     /// Runs every data set, and compares with what is recorded.

@@ -37,22 +37,23 @@ impl Symbols {
 }
 
 /// A model of a file with symbols in place of sizes; `None` where its inputs have no dimension that
-/// would get one.
-pub fn import(path: &Path, symbols: Symbols) -> Result<Option<Graph>, String> {
+/// would get one. `options` says what types leave open.
+pub fn import(path: &Path, options: &Options, symbols: Symbols) -> Result<Option<Graph>, String> {
     let bytes = std::fs::read(path).map_err(|e| e.to_string())?;
     let mut model = ModelProto::decode(&bytes[..]).map_err(|e| e.to_string())?;
-    if !make_symbolic(&mut model, symbols) {
+    if !make_symbolic(&mut model, options, symbols) {
         return Ok(None);
     }
     let file = path.display().to_string();
     let bytes = model.encode_to_vec().into();
-    onnx::import_bytes(bytes, &file, path.parent(), &Options::default()).map(Some).map_err(|e| e.to_string())
+    onnx::import_bytes(bytes, &file, path.parent(), options).map(Some).map_err(|e| e.to_string())
 }
 
 /// Puts symbols in place of sizes; whether there was any.
-fn make_symbolic(model: &mut ModelProto, symbols: Symbols) -> bool {
+fn make_symbolic(model: &mut ModelProto, options: &Options, symbols: Symbols) -> bool {
     let Some(graph) = &mut model.graph else { return false };
-    let constants: HashSet<&str> = graph.initializer.iter().map(|t| &t.name[..]).collect();
+    let mut constants: HashSet<&str> = graph.initializer.iter().map(|t| &t.name[..]).collect();
+    constants.extend(options.fixed.iter().map(|(name, _)| &name[..]));
     let mut any = false;
     for input in graph.input.iter_mut().filter(|i| !constants.contains(&i.name[..])) {
         if let Some(TypeValue::Tensor(t)) = input.r#type.as_mut().and_then(|t| t.value.as_mut()) {

@@ -4,7 +4,7 @@
 //! sample with every type in place of each of its operands' types, of all operands that have the same
 //! one and of each operand by itself.
 
-use burin_compiler::import::onnx::rewritten_below;
+use burin_compiler::import::onnx::{RESOLVED, rewritten_below};
 use burin_ir::attr::AttrKind;
 use burin_ir::graph::sample::Sample;
 use burin_ir::ops::{self, Effect, Lower, Meaning, OpRow, Tolerance};
@@ -30,6 +30,16 @@ Made from the op rows by `BLESS=1 cargo test -p burin-tests --test docs`; a test
 - **Off by**: how far compiled code may be from the interpreter, which computes in `f64` and rounds once:
   *ULPs* of the result, or a multiple of the unit roundoff *u* times the sum of the magnitudes of an element's
   terms, or of the *largest* such sum of all elements.
+";
+
+/// What stands above the ops that have no rows.
+const RESOLVED_HEAD: &str = "
+## Without rows
+
+Ops over sequences, optionals and maps leave nothing but the nodes of their elements: they are resolved
+while a model is imported, for which lengths, positions and presence have to be known. Identity, If and Loop
+go over such values as well. Elements are tensors, but not of strings.
+
 ";
 
 /// The types that each operand, or attribute that names a type, may have.
@@ -178,6 +188,11 @@ fn page() -> String {
                 tolerance_column(row)
             );
         }
+    }
+    text.push_str(RESOLVED_HEAD);
+    for (domain, op) in RESOLVED {
+        let domain = if domain.is_empty() { "ai.onnx" } else { domain };
+        let _ = writeln!(text, "- {op} ({domain})");
     }
     text
 }

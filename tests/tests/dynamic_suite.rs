@@ -12,8 +12,8 @@ use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 
-fn check(recorded: &Recorded, model: &Path, symbols: Symbols) -> Result<Option<()>, String> {
-    let Some(graph) = dynamic::import(model, symbols)? else { return Ok(None) };
+fn check(recorded: &Recorded, symbols: Symbols) -> Result<Option<()>, String> {
+    let Some(graph) = dynamic::import(&recorded.model, &recorded.options, symbols)? else { return Ok(None) };
     let target = native::levels().pop().ok_or("this machine runs no level")?;
     let model = native::compile(&graph, &target)?.load().map_err(|e| e.to_string())?;
     let mut session = Session::new(&model).map_err(|e| e.to_string())?;
@@ -29,7 +29,7 @@ fn outcome(name: &str, folder: &Path) -> Option<(String, Result<(), String>)> {
     };
     let mut reasons = Vec::new();
     for symbols in Symbols::ALL {
-        let checked = catch_unwind(AssertUnwindSafe(|| check(&recorded, &recorded.model, symbols)));
+        let checked = catch_unwind(AssertUnwindSafe(|| check(&recorded, symbols)));
         match checked.unwrap_or_else(|_| Err("panic".into())) {
             Ok(Some(())) => return Some((format!("{name} {}", symbols.name()), Ok(()))),
             Ok(None) if reasons.is_empty() => return None,

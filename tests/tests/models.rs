@@ -76,7 +76,7 @@ fn check(folder: &Path, evaluated: bool) {
 /// Trained models; the importer's tests evaluate them.
 #[test]
 fn real_models() {
-    for name in ["mnist", "yolox-nano", "magika", "tinystories-260k", "kws-int8-qdq"] {
+    for name in ["mnist", "yolox-nano", "magika", "tinystories-260k", "kws-int8-qdq", "forest-iris"] {
         if let Some(folder) = cases::shared("models").map(|m| m.join(name)) {
             check(&folder, false);
         }

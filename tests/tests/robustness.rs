@@ -5,7 +5,8 @@
 //! just so long, from the seed `BURIN_FUZZ_SEED=S` on. A failure names its seed; where the process
 //! itself dies, `BURIN_FUZZ_SHOW=1` names each seed before it runs.
 
-use burin_compiler::import::onnx::{self, Options};
+use burin_compiler::import::onnx::proto::TypeValue;
+use burin_compiler::import::onnx::{self, Model, Options};
 use burin_ir::graph::{self, sample::Sample};
 use burin_ir::loops;
 use burin_ir::random::Random;
@@ -149,11 +150,26 @@ fn models() -> Vec<Vec<u8>> {
     paths.iter().map(|p| std::fs::read(p).expect("a model")).collect()
 }
 
+/// Two tensors in every sequence among a model's inputs, and every optional there.
+fn structure(model: &Model) -> Options {
+    let mut options = Options::default();
+    for input in model.inputs() {
+        let mut ty = input.r#type.as_ref().and_then(|t| t.value.as_ref());
+        if let Some(TypeValue::Optional(of)) = ty {
+            options.present.push((input.name.clone(), true));
+            ty = of.elem_type.as_ref().and_then(|t| t.value.as_ref());
+        }
+        if matches!(ty, Some(TypeValue::Sequence(_))) {
+            options.lengths.push((input.name.clone(), 2));
+        }
+    }
+    options
+}
+
 /// Whether the importer and the compiler take a model. What the importer takes verifies.
 fn compile_model(bytes: Vec<u8>) -> bool {
-    let Ok(graph) = onnx::import_bytes(bytes.into(), "damaged", None, &Options::default()) else {
-        return false;
-    };
+    let Ok(model) = Model::decode(bytes.into(), "damaged", None) else { return false };
+    let Ok(onnx::Imported { graph, .. }) = model.import(&structure(&model)) else { return false };
     assert_eq!(graph::verify(&graph), Ok(()), "what is imported verifies");
     let target = native::levels().pop().expect("a level");
     native::compile(&graph, &target).is_ok()

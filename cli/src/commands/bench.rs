@@ -47,6 +47,8 @@ pub(crate) struct Args {
     /// Size of a dimension of random inputs (1 where none is given)
     #[arg(long = "dim", value_name = "NAME=N", value_parser = model::parse_dim)]
     dims: Vec<(String, i64)>,
+    #[command(flatten)]
+    stated: model::Stated,
     /// Show every kernel, with its share of what this machine reaches, measured and predicted
     #[arg(long)]
     kernels: bool,
@@ -95,7 +97,7 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     if args.kernels && !args.backend.iter().any(|b| *b != Backend::Interp) {
         return Err("--kernels: found --backend interp, expected jit or artifact".to_owned().into());
     }
-    let graph = model::load(&args.model, &[])?;
+    let graph = model::load(&args.model, &[], &args.stated)?;
     let inputs = Inputs::new(&graph, &args.inputs, &args.dims, args.seed)?;
     if inputs.random && !args.json {
         eprintln!("{}", inputs.note(&graph, args.seed));

@@ -40,6 +40,8 @@ pub(crate) struct Args {
     /// Give a symbolic dimension of the inputs a fixed size
     #[arg(long = "dim", value_name = "NAME=N", value_parser = model::parse_dim)]
     dims: Vec<(String, i64)>,
+    #[command(flatten)]
+    stated: model::Stated,
 }
 
 /// What a build makes.
@@ -62,7 +64,7 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     targets.iter().try_for_each(|target| refuse_early(args, target))?;
     let of_model = |e: Failure| e.of(args.model.display());
     let progress = Progress::start("reading the model");
-    let mut graph = model::load(&args.model, &args.dims)?;
+    let mut graph = model::load(&args.model, &args.dims, &args.stated)?;
     let nodes = graph.regions[graph.body].nodes.len();
     graph.name = model::title(&args.model);
     progress.stage("optimising");

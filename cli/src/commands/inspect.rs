@@ -7,6 +7,7 @@ use crate::model;
 use crate::statistics;
 use crate::table::{Align, facts, table};
 use crate::terminal::{self, bytes, count};
+use burin_compiler::import::onnx::Keys;
 use burin_compiler::lower::steps::Report;
 use burin_compiler::memory::TYPICAL_DIM;
 use burin_compiler::pipeline;
@@ -15,6 +16,7 @@ use burin_compiler::target::native::{self, levels::TargetSpec};
 use burin_ir::Symbol;
 use burin_ir::graph::Graph;
 use serde::Serialize;
+use serde_json::Value;
 use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
 
@@ -38,6 +40,8 @@ pub(crate) struct Args {
     /// Give a symbolic dimension of the inputs a fixed size
     #[arg(long = "dim", value_name = "NAME=N", value_parser = model::parse_dim)]
     dims: Vec<(String, i64)>,
+    #[command(flatten)]
+    stated: model::Stated,
     /// The machine and system to compile for [default: this one]
     #[arg(long, value_name = "TRIPLE")]
     target: Option<String>,
@@ -80,6 +84,9 @@ struct Inspection {
 struct Port {
     name: String,
     r#type: String,
+    /// Of a sequence of maps, whose values are the columns: their keys.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    keys: Option<Value>,
 }
 
 /// A node of the model, with its results' types.
@@ -124,7 +131,7 @@ struct Memory {
 
 /// Runs the command.
 pub(crate) fn run(args: &Args) -> Result<(), Failure> {
-    let mut graph = model::load(&args.model, &args.dims)?;
+    let (mut graph, keys) = model::load_with_keys(&args.model, &args.dims, &args.stated)?;
     let of_model = |e: String| Failure::Input(format!("{}: {e}", args.model.display()));
     let level = args.cpu.as_deref().or(args.target.is_none().then_some("native"));
     let targets = TargetSpec::list(args.target.as_deref(), level)?;
@@ -149,7 +156,10 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
         let (program, report) = pipeline::lower(&graph, &other.machine()).map_err(of_model)?;
         levels.push(level_of(other, &program, &report));
     }
-    let found = inspection(args, target, (&imported, &graph), &program, report, levels);
+    let mut found = inspection(args, target, (&imported, &graph), &program, report, levels);
+    for port in &mut found.outputs {
+        port.keys = keys.iter().find(|(name, _)| *name == port.name).map(|(_, keys)| json(keys));
+    }
     if args.json {
         let text = serde_json::to_string_pretty(&found).map_err(|e| Failure::Bug(e.to_string()))?;
         return terminal::print(&format!("{text}\n"));
@@ -169,6 +179,13 @@ fn print_kernels(args: &Args, program: &Program, report: &Report) -> Result<(), 
 
 fn typical_dims(program: &Program) -> HashMap<Symbol, i64> {
     program.dims.iter().map(|d| (*d, TYPICAL_DIM)).collect()
+}
+
+fn json(keys: &Keys) -> Value {
+    match keys {
+        Keys::Ints(all) => all.as_slice().into(),
+        Keys::Texts(all) => all.as_slice().into(),
+    }
 }
 
 /// The graph's text after a pass.
@@ -210,7 +227,11 @@ fn inspection(
 ) -> Inspection {
     let dims = typical_dims(program);
     let symbols = statistics::symbols(program, &dims);
-    let port = |p: &burin_compiler::program::Port| Port { name: p.name.clone(), r#type: p.ty.to_string() };
+    let port = |p: &burin_compiler::program::Port| Port {
+        name: p.name.clone(),
+        r#type: p.ty.to_string(),
+        keys: None,
+    };
     let mut ops = BTreeMap::new();
     let mut values = Vec::new();
     for n in &imported.regions[imported.body].nodes {
@@ -261,8 +282,11 @@ fn inspection(
 
 fn show(i: &Inspection) -> String {
     use Align::{Left, Right};
-    let ports =
-        |all: &[Port]| all.iter().map(|p| format!("{}: {}", p.name, p.r#type)).collect::<Vec<_>>().join(", ");
+    let port = |p: &Port| {
+        let keys = p.keys.as_ref().map_or(String::new(), |keys| format!(", a column for each of {keys}"));
+        format!("{}: {}{keys}", p.name, p.r#type)
+    };
+    let ports = |all: &[Port]| all.iter().map(port).collect::<Vec<_>>().join(", ");
     let ops: Vec<String> = i.ops.iter().map(|(op, n)| format!("{op} {n}")).collect();
     let mut text = String::from("Nodes\n");
     let node = |n: &Node| vec![format!("  {}", n.node), n.types.join(", ")];

@@ -30,11 +30,13 @@ pub(crate) struct Args {
     /// Size of a dimension of random inputs (1 where none is given)
     #[arg(long = "dim", value_name = "NAME=N", value_parser = model::parse_dim)]
     dims: Vec<(String, i64)>,
+    #[command(flatten)]
+    stated: model::Stated,
 }
 
 /// Runs the command.
 pub(crate) fn run(args: &Args) -> Result<(), Failure> {
-    let graph = model::load(&args.model, &[])?;
+    let graph = model::load(&args.model, &[], &args.stated)?;
     let inputs = Inputs::new(&graph, &args.inputs, &args.dims, args.seed)?;
     let names = graph.output_names.clone();
     if inputs.random {

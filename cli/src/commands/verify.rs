@@ -7,7 +7,7 @@ use crate::backend::{Backend, Runner};
 use crate::failure::{Failure, panic_message};
 use crate::terminal::{self, Progress};
 use burin_compiler::graph::bind;
-use burin_compiler::verify_case::{Case, DataSet};
+use burin_compiler::verify_case::Case;
 use burin_ir::Tensor;
 use burin_ir::graph::Graph;
 use burin_ir::graph::eval::bind_dims;
@@ -164,26 +164,27 @@ fn check(folder: &Path, args: &Args) -> Outcome {
 
 /// Runs all data sets.
 fn check_case(case: &Case, args: &Args) -> Result<Passed, Failure> {
-    let graph = case.import()?;
+    let subject = case.import()?;
+    let graph = &subject.graph;
     let mut general: Option<Result<Runner, Failure>> = None;
-    let mut passed = Passed::default();
+    let mut passed = Passed { fixed: subject.fixed(), ..Passed::default() };
     for set in &case.data_sets {
-        let data = DataSet::read(set, &graph)?;
-        let dims = bind_dims(&graph, &data.inputs).map_err(|e| e.to_string())?;
+        let data = subject.read(set)?;
+        let dims = bind_dims(graph, &data.inputs).map_err(|e| e.to_string())?;
         let runner = general.get_or_insert_with(|| Runner::new(graph.clone(), args.backend, args.threads));
         let found = match runner {
             Ok(runner) => runner.run(&data.inputs, &dims, None)?,
             Err(_) => {
                 let parameters = parameters(&data.inputs);
-                let Some(mut runner) = fixed_runner(&graph, &parameters, args) else {
+                let Some(mut runner) = fixed_runner(graph, &parameters, args) else {
                     return Err(general.and_then(Result::err).unwrap_or(Failure::Wrong));
                 };
-                passed.fixed =
-                    parameters.iter().map(|(i, _)| graph.values[graph.inputs()[*i]].name.clone()).collect();
+                let names = parameters.iter().map(|(i, _)| graph.values[graph.inputs()[*i]].name.clone());
+                passed.fixed = subject.fixed().into_iter().chain(names).collect();
                 runner.run(&data.inputs, &dims, None)?
             }
         };
-        let agreement = case.check(&graph, &data, &found)?;
+        let agreement = case.check(graph, &data, &found)?;
         passed.by_rounding |= agreement.by_rounding;
         passed.by_property |= agreement.by_property;
     }

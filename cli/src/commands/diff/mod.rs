@@ -38,6 +38,8 @@ pub(crate) struct Args {
     /// Size of a dimension of random inputs (1 where none is given)
     #[arg(long = "dim", value_name = "NAME=N", value_parser = model::parse_dim)]
     dims: Vec<(String, i64)>,
+    #[command(flatten)]
+    stated: model::Stated,
     /// Where to write the graph that shows a difference [default: MODEL-diff.burin]
     #[arg(short, long, value_name = "FILE")]
     out: Option<PathBuf>,
@@ -45,7 +47,7 @@ pub(crate) struct Args {
 
 /// Runs the command.
 pub(crate) fn run(args: &Args) -> Result<(), Failure> {
-    let graph = model::load(&args.model, &[])?;
+    let graph = model::load(&args.model, &[], &args.stated)?;
     let inputs = Inputs::new(&graph, &args.inputs, &args.dims, args.seed)?;
     if inputs.random {
         eprintln!("{}", inputs.note(&graph, args.seed));

@@ -72,11 +72,17 @@ mod tests {
         })
         .unwrap();
         let out = folder.path().join("shown.burin");
-        let args =
-            Args { model: "g.burin".into(), inputs: vec![], seed: 1, dims: vec![], out: Some(out.clone()) };
+        let args = Args {
+            model: "g.burin".into(),
+            inputs: vec![],
+            seed: 1,
+            dims: vec![],
+            stated: model::Stated::default(),
+            out: Some(out.clone()),
+        };
         let said = show(&difference.unwrap(), &args).unwrap();
         assert!(said.starts_with("Gather \"pick\" differs by up to "), "{said}");
-        let again = model::load(&out, &[]).unwrap();
+        let again = model::load(&out, &[], &model::Stated::default()).unwrap();
         let input = folder.path().join("shown.x0.npy");
         let inputs = Inputs::new(&again, &[("x0".to_owned(), input)], &[], 1).unwrap();
         let mut runner = Runner::new(again, Backend::Interp, 1).unwrap();

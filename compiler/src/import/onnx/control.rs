@@ -4,11 +4,12 @@
 //! change on the way has a symbol for each such size. A Scan runs along first axes: others are moved
 //! there before, and back afterwards. One of opset 8, with a batch, is a Scan within a Scan.
 
-use super::body::{Env, Importer, Scope};
-use super::proto::{DimensionProto, DimensionValue, GraphProto, TypeValue, ValueInfoProto};
+use super::body::{Importer, Names, Scope, Site};
+use super::proto::{GraphProto, TensorShapeProto, TypeValue, ValueInfoProto};
+use super::structure::Item;
 use super::upgrade::Call;
 use burin_ir::graph::{Builder, Constant, Def, Region, RegionData, Value};
-use burin_ir::ops::OpRow;
+use burin_ir::ops::{self, OpRow};
 use burin_ir::{Attr, DType, Symbol, Tensor, TensorType, Type};
 
 /// The subgraphs of a node, by the names of their attributes.
@@ -19,38 +20,105 @@ const ATTEMPTS: usize = 16;
 
 impl<'m> Importer<'m, '_> {
     /// The branch of an If that is taken, where that is known.
-    pub(super) fn chosen(&self, call: &Call) -> Option<&'static str> {
+    fn chosen(&self, call: &Call) -> Option<&'static str> {
         let cond = call.inputs.first().copied().flatten()?;
         let holds = self.graph.values[cond].known.as_ref()?.first()?.as_const()? != 0;
         Some(if holds { "then_branch" } else { "else_branch" })
     }
 
-    /// Adds the nodes of a subgraph in place, for values that are its parameters; gives its results.
+    /// Adds the nodes of a subgraph in place, for what its parameters stand for; gives its results.
     pub(super) fn inline(
         &mut self,
-        graphs: &Graphs<'m>,
+        site: &Site<'_, 'm>,
         name: &str,
-        args: &[Value],
-        outer: &Scope<'_>,
-        env: &Env<'m>,
-        region: Region,
-    ) -> Result<Vec<Value>, String> {
-        let g = graph(graphs, name)?;
-        if g.input.len() != args.len() {
-            return Err(format!("{name} has {} inputs, expected {}", g.input.len(), args.len()));
-        }
+        args: &[Item],
+    ) -> Result<Vec<Item>, String> {
+        let g = graph(site.graphs, name)?;
+        let constants = self.constants(g)?;
+        self.inlined(g, &constants, args, site).map_err(|e| format!("{name}: {e}"))
+    }
+
+    /// A subgraph's constants.
+    pub(super) fn constants(&mut self, g: &'m GraphProto) -> Result<Names<'m>, String> {
         let mut own = Scope::default();
         self.initializers(g, &mut own)?;
-        let mut scope = Scope { values: own.values, outer: Some(outer) };
-        for (i, v) in g.input.iter().zip(args) {
-            scope.define(&i.name, Some(*v))?;
+        Ok(own.names)
+    }
+
+    /// Adds the nodes of a subgraph whose constants are there.
+    pub(super) fn inlined(
+        &mut self,
+        g: &'m GraphProto,
+        constants: &Names<'m>,
+        args: &[Item],
+        site: &Site<'_, 'm>,
+    ) -> Result<Vec<Item>, String> {
+        if g.input.len() != args.len() {
+            return Err(format!("the subgraph has {} inputs, expected {}", g.input.len(), args.len()));
         }
-        self.nodes(&g.node, &mut scope, env, region)?;
-        g.output.iter().map(|o| scope.get(&o.name)).collect()
+        let mut scope = Scope { names: constants.clone(), outer: Some(site.scope) };
+        for (i, item) in g.input.iter().zip(args) {
+            scope.define(&i.name, Some(item.clone()))?;
+        }
+        self.nodes(&g.node, &mut scope, site.env, site.region)?;
+        g.output.iter().map(|o| scope.get(&o.name).map_err(|e| format!("output {e}"))).collect()
+    }
+
+    /// An If's results: those of one branch where it is known which, else one for each tensor that the
+    /// branches' results are made of.
+    pub(super) fn branch(&mut self, call: &Call, site: &Site<'_, 'm>) -> Result<Vec<Item>, String> {
+        const BRANCHES: [&str; 2] = ["then_branch", "else_branch"];
+        no_others(site.graphs, &BRANCHES)?;
+        if let Some((name, _)) = call.attrs.first() {
+            return Err(format!("unknown attribute {name}"));
+        }
+        if let Some(chosen) = self.chosen(call) {
+            return self.inline(site, chosen, &[]);
+        }
+        let cond = site.tensor(0)?;
+        let mut regions = Vec::new();
+        let mut results = Vec::new();
+        for name in BRANCHES {
+            let g = graph(site.graphs, name)?;
+            let (region, items) = self.subgraph(g, Vec::new(), site).map_err(|e| format!("{name}: {e}"))?;
+            regions.push(region);
+            results.push(items);
+        }
+        let [then, otherwise] = &results[..] else { return Err("an If has two branches".to_owned()) };
+        if then.len() != otherwise.len() || then.len() < call.outputs {
+            let (a, b) = (then.len(), otherwise.len());
+            return Err(format!(
+                "found branches with {a} and {b} results, expected {} of both",
+                call.outputs
+            ));
+        }
+        if let Some((i, (a, b))) = then.iter().zip(otherwise).enumerate().find(|(_, (a, b))| !a.alike(b)) {
+            let what = format!(
+                "result {i} of the branches is {a} or {b}, so that the condition {:?}",
+                site.node.input[0]
+            );
+            return Err(self.must_know(cond, &what));
+        }
+        if self.differ(&regions) {
+            return self.guess(cond, site);
+        }
+        let wanted = &then[..call.outputs];
+        let count: usize = wanted.iter().map(|item| item.leaves().len()).sum();
+        let mut leaves = Vec::new();
+        if count > 0 {
+            let row = ops::by_name("If").ok_or("there is no op If")?;
+            let mut b = Builder { graph: &mut self.graph, region: site.region };
+            let node = b.node(row, &site.node.name, vec![Some(cond)], Vec::new(), count, regions);
+            let node = node.map_err(|e| e.strip_prefix("If: ").map_or(e.clone(), str::to_owned))?;
+            leaves.clone_from(&self.graph.nodes[node].outputs);
+        }
+        let mut leaves = leaves.into_iter();
+        let whole = wanted.iter().map(|item| item.with_leaves(&mut leaves)).collect::<Option<_>>();
+        whole.ok_or_else(|| "an If gives fewer results than its branches".to_owned())
     }
 
     /// Whether the results of two branches differ in more than sizes.
-    pub(super) fn differ(&self, branches: &[Region]) -> bool {
+    fn differ(&self, branches: &[Region]) -> bool {
         let ty = |r: &Region| {
             let results = self.graph.regions[*r].results.iter();
             results.map(|v| self.graph.tensor_type(*v).map(|t| (t.dtype, t.rank()))).collect::<Vec<_>>()
@@ -59,21 +127,18 @@ impl<'m> Importer<'m, '_> {
     }
 
     /// The results of the branch that is guessed to be taken; a run in which it is not is refused.
-    pub(super) fn guess(
-        &mut self,
-        call: &Call,
-        graphs: &Graphs<'m>,
-        outer: &Scope<'_>,
-        env: &Env<'m>,
-        region: Region,
-    ) -> Result<Vec<Value>, String> {
+    fn guess(&mut self, cond: Value, site: &Site<'_, 'm>) -> Result<Vec<Item>, String> {
         let holds = self.guesses.ask();
-        let cond = call.inputs.first().copied().flatten().ok_or("its condition is absent")?;
         let name = if holds { "then_branch" } else { "else_branch" };
-        let results = self.inline(graphs, name, &[], outer, env, region)?;
-        let mut builder = Builder { graph: &mut self.graph, region };
-        let assumed = |v| builder.op("Assume", &[v, cond], vec![("holds", Attr::Int(holds.into()))]);
-        results.into_iter().map(assumed).collect()
+        let results = self.inline(site, name, &[])?;
+        let mut builder = Builder { graph: &mut self.graph, region: site.region };
+        let mut assumed = |item: &Item| {
+            let holds = || vec![("holds", Attr::Int(holds.into()))];
+            let leaves = item.leaves().iter().map(|v| builder.op("Assume", &[*v, cond], holds()));
+            let leaves = leaves.collect::<Result<Vec<_>, _>>()?;
+            item.with_leaves(&mut leaves.into_iter()).ok_or_else(|| "a result has lost a tensor".to_owned())
+        };
+        results.iter().map(&mut assumed).collect()
     }
 
     /// The regions of a control-flow node, from its graph attributes.
@@ -81,24 +146,16 @@ impl<'m> Importer<'m, '_> {
         &mut self,
         row: &OpRow,
         call: &mut Call,
-        graphs: &Graphs<'m>,
-        scope: &Scope<'_>,
-        env: &Env<'m>,
+        site: &Site<'_, 'm>,
     ) -> Result<Vec<Region>, String> {
-        let names: &[&str] = match row.regions {
-            0 => &[],
-            1 => &["body"],
-            _ => &["then_branch", "else_branch"],
-        };
-        if let Some((name, _)) = graphs.iter().find(|(n, _)| !names.contains(n)) {
-            return Err(format!("unknown attribute {name}"));
-        }
+        let names: &[&str] = if row.regions == 0 { &[] } else { &["body"] };
+        no_others(site.graphs, names)?;
         let mut regions = Vec::new();
         for name in names {
-            let g = graph(graphs, name)?;
+            let g = graph(site.graphs, name)?;
             let params = self.parameters(call)?;
             let fault = |e: String| format!("{name}: {e}");
-            regions.push(self.body(call, g, params, scope, env).map_err(fault)?);
+            regions.push(self.body(call, g, params, site).map_err(fault)?);
         }
         if call.op == "Loop" && self.counted(regions[0]) {
             call.attrs.push(("counted".to_owned(), Attr::Int(1)));
@@ -112,8 +169,7 @@ impl<'m> Importer<'m, '_> {
         call: &Call,
         g: &'m GraphProto,
         mut params: Vec<Type>,
-        scope: &Scope<'_>,
-        env: &Env<'m>,
+        site: &Site<'_, 'm>,
     ) -> Result<Region, String> {
         // Of a Loop's parameters the first is the number of the iteration, which is no result.
         let skip = usize::from(call.op == "Loop");
@@ -123,7 +179,10 @@ impl<'m> Importer<'m, '_> {
             _ => 0,
         };
         for _ in 0..ATTEMPTS {
-            let region = self.subgraph(g, params.clone(), scope, env)?;
+            let (region, items) = self.subgraph(g, params.clone(), site)?;
+            for (item, o) in items.iter().zip(&g.output) {
+                item.tensor().map_err(|e| format!("output {:?}: {e}", o.name))?;
+            }
             let results: Vec<Type> =
                 self.graph.regions[region].results.iter().map(|v| self.graph.values[*v].ty.clone()).collect();
             let mut changed = false;
@@ -152,32 +211,32 @@ impl<'m> Importer<'m, '_> {
         changed
     }
 
+    /// A subgraph as a region, whose results are the tensors that the subgraph's results are made of.
     fn subgraph(
         &mut self,
         g: &'m GraphProto,
         params: Vec<Type>,
-        outer: &Scope<'_>,
-        env: &Env<'m>,
-    ) -> Result<Region, String> {
+        site: &Site<'_, 'm>,
+    ) -> Result<(Region, Vec<Item>), String> {
         if g.input.len() != params.len() {
             return Err(format!("the subgraph has {} inputs, expected {}", g.input.len(), params.len()));
         }
         let region = self.graph.regions.push(RegionData::default());
-        let mut own = Scope::default();
-        self.initializers(g, &mut own)?;
-        let mut scope = Scope { values: own.values, outer: Some(outer) };
+        let mut scope = Scope { names: self.constants(g)?, outer: Some(site.scope) };
         for (i, ty) in g.input.iter().zip(params) {
             let v = self.graph.add_param(region, &i.name, ty);
-            scope.define(&i.name, Some(v))?;
+            scope.define(&i.name, Some(Item::Tensor(v)))?;
         }
-        self.nodes(&g.node, &mut scope, env, region)?;
+        self.nodes(&g.node, &mut scope, site.env, region)?;
         let mut results = Vec::new();
         for o in &g.output {
-            let v = scope.get(&o.name).map_err(|e| format!("output {e}"))?;
-            results.push(self.as_declared(v, o, region)?);
+            results.push(match scope.get(&o.name).map_err(|e| format!("output {e}"))? {
+                Item::Tensor(v) => Item::Tensor(self.as_declared(v, o, region)?),
+                item => item,
+            });
         }
-        self.graph.regions[region].results = results;
-        Ok(region)
+        self.graph.regions[region].results = results.iter().flat_map(Item::leaves).copied().collect();
+        Ok((region, results))
     }
 
     /// A result under the sizes that its declaration gives, where its own depend on data: that it has
@@ -186,12 +245,7 @@ impl<'m> Importer<'m, '_> {
         let Some(TypeValue::Tensor(declared)) = o.r#type.as_ref().and_then(|t| t.value.as_ref()) else {
             return Ok(v);
         };
-        let size = |d: &DimensionProto| match d.value {
-            Some(DimensionValue::Value(n)) => Some(n),
-            _ => None,
-        };
-        let sizes =
-            declared.shape.as_ref().and_then(|s| s.dim.iter().map(size).collect::<Option<Vec<i64>>>());
+        let sizes = declared.shape.as_ref().and_then(TensorShapeProto::sizes);
         let own = self.graph.tensor_type(v);
         let open = own.is_some_and(|t| t.shape.iter().any(|d| d.as_const().is_none()));
         let Some(sizes) = sizes.filter(|s| open && own.is_some_and(|t| t.rank() == s.len())) else {
@@ -252,11 +306,9 @@ impl<'m> Importer<'m, '_> {
         &mut self,
         row: &'static OpRow,
         mut call: Call,
-        graphs: &Graphs<'m>,
-        scope: &Scope<'_>,
-        env: &Env<'m>,
-        region: Region,
+        site: &Site<'_, 'm>,
     ) -> Result<Vec<Value>, String> {
+        let region = site.region;
         if call.inputs.is_empty() || call.inputs.remove(0).is_some() {
             return Err("input 0 (sequence_lens) is present, which is not supported".to_owned());
         }
@@ -274,7 +326,7 @@ impl<'m> Importer<'m, '_> {
             ty.shape.remove(0);
             *input = Some(self.graph.add_param(each, "", ty));
         }
-        let inner = self.regions(row, &mut call, graphs, scope, env)?;
+        let inner = self.regions(row, &mut call, site)?;
         let mut builder = Builder { graph: &mut self.graph, region: each };
         let node = builder.node(row, "", call.inputs, call.attrs, call.outputs, inner)?;
         self.graph.regions[each].results = self.graph.nodes[node].outputs.clone();
@@ -378,7 +430,15 @@ impl Guesses {
     }
 }
 
-fn graph<'m>(graphs: &Graphs<'m>, name: &str) -> Result<&'m GraphProto, String> {
+/// Refuses subgraphs of other names.
+fn no_others(graphs: &Graphs<'_>, names: &[&str]) -> Result<(), String> {
+    match graphs.iter().find(|(n, _)| !names.contains(n)) {
+        Some((name, _)) => Err(format!("unknown attribute {name}")),
+        None => Ok(()),
+    }
+}
+
+pub(super) fn graph<'m>(graphs: &Graphs<'m>, name: &str) -> Result<&'m GraphProto, String> {
     let found = graphs.iter().find(|(n, _)| *n == name);
     found.map(|(_, g)| *g).ok_or_else(|| format!("attribute {name} is missing"))
 }

@@ -1,10 +1,10 @@
 //! `FlexAttention`: attention whose scores and probabilities are changed by graphs of the model's own.
 //! The importer puts those graphs' nodes between the parts that stand here.
 
-use super::body::{Env, Importer, Scope};
-use super::control::Graphs;
+use super::body::{Importer, Site};
+use super::structure::Item;
 use super::upgrade::{Call, ints};
-use burin_ir::graph::{Builder, Region, Value};
+use burin_ir::graph::{Builder, Value};
 use burin_ir::{Attr, DType, Scalar, Tensor};
 
 /// The domain and name of the op.
@@ -95,18 +95,17 @@ impl<'m> Importer<'m, '_> {
     pub(super) fn flex_attention(
         &mut self,
         call: &mut Call,
-        graphs: &Graphs<'m>,
-        scope: &Scope<'_>,
-        env: &Env<'m>,
-        region: Region,
+        site: &Site<'_, 'm>,
     ) -> Result<Vec<Value>, String> {
+        let region = site.region;
         let modified = |importer: &mut Self, name: &str, before: Value| {
-            if !graphs.iter().any(|(n, _)| *n == name) {
+            if !site.graphs.iter().any(|(n, _)| *n == name) {
                 return Ok(before);
             }
-            let results = importer.inline(graphs, name, &[before], scope, env, region);
+            let results = importer.inline(site, name, &[Item::Tensor(before)]);
             let results = results.map_err(|e| format!("{name}: {e}"))?;
-            let [after] = results[..] else { return Err(format!("{name} has {} results", results.len())) };
+            let [after] = &results[..] else { return Err(format!("{name} has {} results", results.len())) };
+            let after = after.tensor().map_err(|e| format!("{name}: {e}"))?;
             let b = Builder { graph: &mut importer.graph, region };
             let (found, expected) = (b.ty(after)?, b.ty(before)?);
             if found.dtype != expected.dtype || found.rank() != expected.rank() {

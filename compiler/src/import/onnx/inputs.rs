@@ -4,10 +4,10 @@
 //! leaves open gets a symbol of its own, such as `input_d0`. Different names never become one symbol,
 //! and no symbol can be mistaken for one that the compiler makes (`i0`, `k1`, `u3_1`).
 
-use super::proto::{DimensionProto, DimensionValue, TypeProto, TypeValue};
+use super::proto::{DimensionValue, TensorTypeProto};
 use super::tensor;
 use burin_ir::tensor::element_count;
-use burin_ir::{Expr, Symbol, TensorType, Type};
+use burin_ir::{Expr, Symbol, TensorType};
 use std::collections::{HashMap, HashSet};
 
 /// The symbols of a model's dimensions.
@@ -24,57 +24,62 @@ impl<'a> Dimensions<'a> {
         Dimensions { chosen, used: HashSet::new(), symbols: HashMap::new(), taken: HashSet::new() }
     }
 
-    /// The type of a value of that name, as the model declares it.
-    pub(super) fn declared(&mut self, name: &str, ty: &TypeProto) -> Result<Type, String> {
-        Ok(match &ty.value {
-            Some(TypeValue::Tensor(t)) => {
-                let dtype = tensor::dtype(t.elem_type.into())?;
-                let shape = t.shape.as_ref().ok_or(
-                    "its rank is unknown; expected a shape (unknown dimensions may be named or left open)",
-                )?;
-                let dims: Vec<Expr> = shape
-                    .dim
-                    .iter()
-                    .enumerate()
-                    .map(|(i, d)| self.dimension(name, i, d))
-                    .collect::<Result<_, _>>()?;
-                let fixed: Vec<usize> =
-                    dims.iter().filter_map(|d| usize::try_from(d.as_const()?).ok()).collect();
-                element_count(dtype, &fixed)
-                    .ok_or_else(|| format!("a tensor of shape {dims:?} is larger than the address space"))?;
-                TensorType::new(dtype, dims).into()
+    /// The type of a tensor of that name, as the model declares it. Where the model gives no shape, one
+    /// has to be `stated`. An element of a sequence (`own`) shares no named dimension with other tensors,
+    /// since elements of one declared type may have different sizes.
+    pub(super) fn declared(
+        &mut self,
+        name: &str,
+        own: bool,
+        t: &TensorTypeProto,
+        stated: Option<&[DimensionValue]>,
+    ) -> Result<TensorType, String> {
+        let dtype = tensor::dtype(t.elem_type.into())?;
+        let declared = t.shape.as_ref().map(|s| s.dim.iter().map(|d| d.value.clone()).collect::<Vec<_>>());
+        let (values, own) = match (declared, stated) {
+            (Some(declared), None) => (declared, own),
+            (declared, Some(stated)) => (agreed(declared, stated)?, false),
+            (None, None) => {
+                return Err(format!(
+                    "its rank is unknown; expected a shape (unknown dimensions may be named or left open): \
+                     give --shape {name}=D,D,.."
+                ));
             }
-            Some(TypeValue::Sequence(t)) => {
-                Type::Sequence(Box::new(self.element(name, t.elem_type.as_deref())?))
-            }
-            Some(TypeValue::Optional(t)) => {
-                Type::Optional(Box::new(self.element(name, t.elem_type.as_deref())?))
-            }
-            Some(TypeValue::Map(_)) => return Err("maps are not supported".into()),
-            Some(TypeValue::SparseTensor(_)) => return Err("sparse tensors are not supported".into()),
-            Some(TypeValue::Opaque(_)) => return Err("opaque types are not supported".into()),
-            None => return Err("it has no type".into()),
-        })
+        };
+        let dims = values.iter().enumerate().map(|(i, d)| self.dimension(name, i, d.as_ref(), own));
+        let dims: Vec<Expr> = dims.collect::<Result<_, _>>()?;
+        let fixed: Vec<usize> = dims.iter().filter_map(|d| usize::try_from(d.as_const()?).ok()).collect();
+        element_count(dtype, &fixed)
+            .ok_or_else(|| format!("a tensor of shape {dims:?} is larger than the address space"))?;
+        Ok(TensorType::new(dtype, dims))
     }
 
-    fn element(&mut self, name: &str, ty: Option<&TypeProto>) -> Result<Type, String> {
-        self.declared(name, ty.ok_or("its element type is missing")?)
-    }
-
-    fn dimension(&mut self, value: &str, axis: usize, d: &DimensionProto) -> Result<Expr, String> {
-        let wanted = match &d.value {
+    fn dimension(
+        &mut self,
+        value: &str,
+        axis: usize,
+        d: Option<&DimensionValue>,
+        own: bool,
+    ) -> Result<Expr, String> {
+        let named = match d {
             Some(DimensionValue::Value(n)) if *n < 0 => {
                 return Err(format!("dimension {axis} is {n}, expected 0 or more, a name, or nothing"));
             }
             Some(DimensionValue::Value(n)) => return Ok((*n).into()),
-            Some(DimensionValue::Param(p)) if !p.is_empty() => p.clone(),
-            _ => format!("{value}_d{axis}"),
+            Some(DimensionValue::Param(p)) if !p.is_empty() => Some(p),
+            _ => None,
+        };
+        let wanted = match named {
+            Some(p) if own => format!("{value}_{p}"),
+            Some(p) => p.clone(),
+            None => format!("{value}_d{axis}"),
         };
         let symbol = match self.symbols.get(&wanted) {
             Some(s) => *s,
             None => self.fresh(&wanted),
         };
-        let chosen = self.chosen.iter().find(|(n, _)| *n == wanted || n == symbol.name());
+        let means = |n: &String| *n == wanted || n == symbol.name() || Some(n) == named;
+        let chosen = self.chosen.iter().find(|(n, _)| means(n));
         Ok(match chosen {
             Some((name, size)) => {
                 self.used.insert(name.clone());
@@ -110,6 +115,26 @@ impl<'a> Dimensions<'a> {
         let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
         Err(format!("the model has no dimension {name}; its dimensions are: {known}"))
     }
+}
+
+/// The dimensions that are stated, where they agree with the declared ones.
+fn agreed(
+    declared: Option<Vec<Option<DimensionValue>>>,
+    stated: &[DimensionValue],
+) -> Result<Vec<Option<DimensionValue>>, String> {
+    let stated: Vec<_> = stated.iter().cloned().map(Some).collect();
+    let Some(declared) = declared else { return Ok(stated) };
+    if declared.len() != stated.len() {
+        return Err(format!("--shape states {} dimensions, but the model {}", stated.len(), declared.len()));
+    }
+    let each = |(d, s)| match (d, s) {
+        (Some(DimensionValue::Value(d)), Some(DimensionValue::Value(s))) if d != s => {
+            Err(format!("--shape states a dimension of {s}, but the model one of {d}"))
+        }
+        (Some(DimensionValue::Value(d)), _) => Ok(Some(DimensionValue::Value(d))),
+        (_, s) => Ok(s),
+    };
+    declared.into_iter().zip(stated).map(each).collect()
 }
 
 /// An identifier that resembles a name.

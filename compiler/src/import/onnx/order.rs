@@ -65,7 +65,7 @@ fn uses(n: &NodeProto) -> Vec<&str> {
 }
 
 /// The names that a subgraph uses and does not define.
-fn captured(g: &GraphProto) -> Vec<&str> {
+pub(super) fn captured(g: &GraphProto) -> Vec<&str> {
     let mut own: HashSet<&str> = g.input.iter().map(|i| i.name.as_str()).collect();
     own.extend(g.initializer.iter().map(|i| i.name.as_str()));
     own.extend(g.node.iter().flat_map(|n| &n.output).map(String::as_str));

@@ -6,6 +6,7 @@
 
 use bytes::Bytes;
 use prost::{Message, Oneof};
+use std::collections::HashSet;
 
 /// A whole model file.
 #[derive(Clone, PartialEq, Message)]
@@ -59,6 +60,14 @@ pub struct GraphProto {
     /// Outputs.
     #[prost(message, repeated, tag = "12")]
     pub output: Vec<ValueInfoProto>,
+}
+
+impl GraphProto {
+    /// The inputs that a caller gives: before version 4 of the format, constants are listed too.
+    pub fn given(&self) -> impl Iterator<Item = &ValueInfoProto> {
+        let constants: HashSet<&str> = self.initializer.iter().map(|t| t.name.as_str()).collect();
+        self.input.iter().filter(move |i| !constants.contains(i.name.as_str()))
+    }
 }
 
 /// A function that is inlined where it is called.
@@ -158,6 +167,9 @@ pub struct AttributeProto {
     /// Strings.
     #[prost(bytes = "bytes", repeated, tag = "9")]
     pub strings: Vec<Bytes>,
+    /// A type.
+    #[prost(message, optional, tag = "14")]
+    pub tp: Option<TypeProto>,
 }
 
 /// The values of [`AttributeProto::kind`] that the importer reads.
@@ -173,6 +185,7 @@ pub mod attribute_type {
     pub const INTS: i32 = 7;
     pub const STRINGS: i32 = 8;
     pub const SPARSE_TENSOR: i32 = 11;
+    pub const TYPE: i32 = 13;
 }
 
 /// A name with a type.
@@ -203,7 +216,7 @@ pub enum TypeValue {
     /// A sequence.
     #[prost(message, tag = "4")]
     Sequence(Box<ElementTypeProto>),
-    /// A map; not supported.
+    /// A map; what is in it, values say themselves.
     #[prost(bytes = "bytes", tag = "5")]
     Map(Bytes),
     /// An opaque type; not supported.
@@ -242,6 +255,17 @@ pub struct TensorShapeProto {
     /// The dimensions.
     #[prost(message, repeated, tag = "1")]
     pub dim: Vec<DimensionProto>,
+}
+
+impl TensorShapeProto {
+    /// The sizes, where all of them are numbers.
+    pub fn sizes(&self) -> Option<Vec<i64>> {
+        let size = |d: &DimensionProto| match d.value {
+            Some(DimensionValue::Value(n)) => Some(n),
+            _ => None,
+        };
+        self.dim.iter().map(size).collect()
+    }
 }
 
 /// A dimension.
@@ -327,4 +351,55 @@ pub struct StringStringEntryProto {
     /// The value.
     #[prost(string, tag = "2")]
     pub value: String,
+}
+
+/// Recorded contents of a sequence.
+#[derive(Clone, PartialEq, Message)]
+pub struct SequenceProto {
+    /// What its elements are, one of [`element_kind`].
+    #[prost(int32, tag = "2")]
+    pub elem_type: i32,
+    /// Its elements, where they are tensors.
+    #[prost(message, repeated, tag = "3")]
+    pub tensor_values: Vec<TensorProto>,
+    /// Its elements, where they are maps.
+    #[prost(message, repeated, tag = "6")]
+    pub map_values: Vec<MapProto>,
+}
+
+/// Recorded contents of a map: keys of either kind, and a value for each.
+#[derive(Clone, PartialEq, Message)]
+pub struct MapProto {
+    /// Keys that are integers.
+    #[prost(int64, repeated, tag = "3")]
+    pub keys: Vec<i64>,
+    /// Keys that are strings.
+    #[prost(bytes = "bytes", repeated, tag = "4")]
+    pub string_keys: Vec<Bytes>,
+    /// The values.
+    #[prost(message, optional, tag = "5")]
+    pub values: Option<SequenceProto>,
+}
+
+/// Recorded contents of an optional; neither field is set where it is absent.
+#[derive(Clone, PartialEq, Message)]
+pub struct OptionalProto {
+    /// What it holds, one of [`element_kind`].
+    #[prost(int32, tag = "2")]
+    pub elem_type: i32,
+    /// A tensor.
+    #[prost(message, optional, tag = "3")]
+    pub tensor_value: Option<TensorProto>,
+    /// A sequence.
+    #[prost(message, optional, tag = "5")]
+    pub sequence_value: Option<SequenceProto>,
+}
+
+/// What sequences and optionals hold, of what is read.
+#[allow(missing_docs)]
+pub mod element_kind {
+    pub const UNDEFINED: i32 = 0;
+    pub const TENSOR: i32 = 1;
+    pub const SEQUENCE: i32 = 3;
+    pub const MAP: i32 = 4;
 }

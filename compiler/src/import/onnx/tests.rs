@@ -1,5 +1,7 @@
 //! Small models made through the messages, what they become, and what is refused.
 
+mod structured;
+
 use super::proto::*;
 use super::{ImportError, Options, import, import_bytes};
 use burin_ir::graph::eval::eval;
@@ -80,7 +82,8 @@ fn load(m: &ModelProto) -> Result<Graph, String> {
 }
 
 fn load_with(m: &ModelProto, dims: &[(&str, i64)]) -> Result<Graph, String> {
-    let options = Options { dims: dims.iter().map(|(n, v)| (n.to_string(), *v)).collect() };
+    let dims = dims.iter().map(|(n, v)| (n.to_string(), *v)).collect();
+    let options = Options { dims, ..Options::default() };
     import_bytes(m.encode_to_vec().into(), "test.onnx", None, &options).map_err(|e| e.to_string())
 }
 
