@@ -10,7 +10,7 @@ use crate::element::{Element, Term, axes};
 use crate::expr::Expr;
 use crate::graph::infer::{Cx, Info};
 use crate::scalar::{Scalar, ScalarOp};
-use crate::tensor::{Tensor, strides};
+use crate::tensor::Tensor;
 use crate::types::TensorType;
 
 /// How many bytes an element takes.
@@ -68,18 +68,17 @@ fn element(cx: &Cx<'_>, _: usize) -> Result<Element, String> {
 fn eval(e: &EvalCx<'_>) -> Result<Vec<Tensor>, String> {
     let (x, axis) = (e.input(0), axis(e.cx)?);
     let shape = e.outputs[0].static_shape().ok_or("the result's shape is not known")?;
-    let mut quads = vec![0u32; shape.iter().product()];
-    let (places, steps) = (strides(&shape), strides(x.shape()));
-    for (flat, v) in x.to_i64s().into_iter().enumerate() {
-        let at = steps.iter().zip(x.shape()).map(|(s, n)| flat / s % n);
-        let (mut to, mut byte) = (0, 0);
-        for (d, i) in at.enumerate() {
-            let (quad, rest) = if d == axis { (i / BYTES as usize, i % BYTES as usize) } else { (i, 0) };
-            to += quad * places[d];
-            byte += rest;
+    let inner: usize = shape[axis + 1..].iter().product();
+    let (count, quads) = (x.shape()[axis], shape[axis]);
+    let mut out = vec![0u32; shape.iter().product()];
+    for (row, bytes) in x.bytes().chunks_exact(inner.max(1)).enumerate() {
+        let (outer, at) = (row / count, row % count);
+        let (quad, byte) = (at / BYTES as usize, at % BYTES as usize);
+        let to = (outer * quads + quad) * inner;
+        for (out, b) in out[to..to + inner].iter_mut().zip(bytes) {
+            *out |= u32::from(*b) << (8 * byte);
         }
-        quads[to] |= u32::from(v as u8) << (8 * byte);
     }
-    let all = quads.into_iter().map(|q| Scalar::I(i64::from(q as i32)));
-    Ok(vec![Tensor::from_scalars(DType::I32, &shape, all)])
+    let bytes: Vec<u8> = out.into_iter().flat_map(u32::to_le_bytes).collect();
+    Ok(vec![Tensor::from_bytes(DType::I32, shape, bytes.into())?])
 }
