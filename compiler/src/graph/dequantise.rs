@@ -3,7 +3,7 @@
 //! - Conv, MatMul and Gemm of dequantised data by dequantised constant weights become ConvInteger or
 //!   MatMulInteger, whose sums of `i32` are exact, scaled behind: `sum(x w) sx sw` where the model has
 //!   `sum((x sx) (w sw))`.
-//! - What only moves elements, and MaxPool, is done on the bytes; a tensor that is dequantised only to be
+//! - What only moves elements, MaxPool, and looking rows up is done on the bytes; a tensor that is dequantised only to be
 //!   quantised by the same scale again is left as it is.
 //! - Signed bytes that are only dequantised become unsigned ones, as instructions want them.
 //! - A tensor computed from dequantised ones is quantised by a multiplication: the reciprocal of the scale
@@ -334,17 +334,17 @@ fn dequantise_moved(r: &mut Rewriter<'_>, site: &Site<'_>) -> Result<Option<Valu
 }
 
 /// An op that only chooses among elements, on the bytes: scales are positive, so that the greatest one
-/// stays the greatest.
+/// stays the greatest. Constants are left to folding, but for what is looked up in them by data.
 fn on_bytes(r: &mut Rewriter<'_>, site: &Site<'_>) -> Result<Option<Value>, String> {
-    let chooses = matches!(
-        site.data.op.name,
-        "MaxPool" | "Reshape" | "Flatten" | "Transpose" | "Squeeze" | "Unsqueeze"
-    );
-    if !chooses || site.data.outputs.len() != 1 {
-        return Ok(None);
-    }
+    let looked_up = match site.data.op.name {
+        "MaxPool" | "Reshape" | "Flatten" | "Transpose" | "Squeeze" | "Unsqueeze" => false,
+        "Gather" => site.inputs[1].is_some_and(|i| r.graph.constant(i).is_none()),
+        _ => return Ok(None),
+    };
     let Some(q) = site.inputs[0].and_then(|x| Quantised::data(r, x)) else { return Ok(None) };
-    if single(r, q.scale).is_none_or(|s| s.as_f64() <= 0.0) || r.graph.constant(q.bytes).is_some() {
+    let positive = single(r, q.scale).is_some_and(|s| s.as_f64() > 0.0);
+    let folded = r.graph.constant(q.bytes).is_some() && !looked_up;
+    if site.data.outputs.len() != 1 || !positive || folded {
         return Ok(None);
     }
     let mut inputs = site.inputs.clone();
