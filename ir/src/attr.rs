@@ -97,6 +97,11 @@ impl Attrs {
         }
     }
 
+    /// All of them with names of their own, as [`Builder::node`](crate::graph::Builder::node) takes them.
+    pub fn named(&self) -> Vec<(String, Attr)> {
+        self.0.iter().map(|(n, a)| ((*n).to_owned(), a.clone())).collect()
+    }
+
     /// A flag: present and not zero.
     pub fn flag(&self, name: &str) -> bool {
         self.int(name).is_some_and(|v| v != 0)

@@ -67,7 +67,7 @@ impl Conv {
 
     /// The convolution with other weights and bias.
     fn with(&self, r: &mut Rewriter<'_>, weights: Value, bias: Option<Value>) -> Result<Outcome, String> {
-        let attrs = self.data.attrs.0.iter().map(|(n, a)| ((*n).to_owned(), a.clone())).collect();
+        let attrs = self.data.attrs.named();
         let inputs = vec![self.data.inputs[0], Some(weights), bias];
         let node = r.builder().node(self.data.op, &self.data.name, inputs, attrs, 1, Vec::new())?;
         Ok(Outcome::Replace(r.graph.nodes[node].outputs.clone()))

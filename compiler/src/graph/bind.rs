@@ -58,7 +58,7 @@ fn inferred_again(graph: &mut Graph, fixed: &[(usize, Tensor)]) -> Result<Report
         if !data.regions.is_empty() {
             return Ok(Outcome::Keep);
         }
-        let attrs = data.attrs.0.iter().map(|(n, a)| ((*n).to_owned(), a.clone())).collect();
+        let attrs = data.attrs.named();
         let node = r.builder().node(data.op, &data.name, inputs, attrs, data.outputs.len(), Vec::new())?;
         Ok(Outcome::Replace(r.graph.nodes[node].outputs.clone()))
     })?;

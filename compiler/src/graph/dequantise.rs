@@ -3,8 +3,8 @@
 //! - Conv, MatMul and Gemm of dequantised data by dequantised constant weights become ConvInteger or
 //!   MatMulInteger, whose sums of `i32` are exact, scaled behind: `sum(x w) sx sw` where the model has
 //!   `sum((x sx) (w sw))`.
-//! - What only moves elements, MaxPool, and looking rows up is done on the bytes; a tensor that is dequantised only to be
-//!   quantised by the same scale again is left as it is.
+//! - What only moves elements, MaxPool, and looking rows up is done on the bytes; a tensor that is
+//!   dequantised only to be quantised by the same scale again is left as it is.
 //! - Signed bytes that are only dequantised become unsigned ones, as instructions want them.
 //! - A tensor computed from dequantised ones is quantised by a multiplication: the reciprocal of the scale
 //!   is a constant. A result that lies within a rounding of a tie may differ by one step.
@@ -12,15 +12,13 @@
 //! Scales and zero points have to be constants, and those of data one for the whole tensor.
 
 use super::fold::constant_op;
+use super::quads::HALF;
 use super::rewrite::{Outcome, Rewriter, Site, rewrite};
 use super::{Fuel, Report};
-use burin_ir::graph::{Constant, Graph, NodeData, Value};
+use burin_ir::graph::{Constant, Graph, Value};
 use burin_ir::ops::{Meaning, by_name};
 use burin_ir::{Attr, DType, Scalar, Tensor};
 use std::collections::HashSet;
-
-/// What moves signed bytes to unsigned ones.
-const HALF: i64 = 128;
 
 /// How many ops back from QuantizeLinear a dequantised tensor, and what it is scaled by, is looked for.
 const REACH: usize = 6;
@@ -90,12 +88,14 @@ impl Quantised {
         Quantised::of(r, v).filter(|q| is_single(r, q.scale) && q.zero.is_none_or(|z| is_single(r, z)))
     }
 
-    /// Constant weights, with one scale for all or one for each element of the dimension `axis`.
+    /// Constant weights, with one scale and zero point for all or one for each element of the dimension
+    /// `axis`.
     fn weights(r: &Rewriter<'_>, v: Value, axis: i64) -> Option<Quantised> {
         let q = Quantised::of(r, v).filter(|q| r.graph.constant(q.bytes).is_some())?;
         let rank = r.ty(q.bytes)?.rank() as i64;
         let along = if q.axis < 0 { q.axis + rank } else { q.axis };
-        (is_single(r, q.scale) || along == axis).then_some(q)
+        let single = is_single(r, q.scale) && q.zero.is_none_or(|z| is_single(r, z));
+        (single || along == axis).then_some(q)
     }
 }
 
@@ -115,10 +115,6 @@ fn scalar(r: &mut Rewriter<'_>, dtype: DType, v: Scalar) -> Value {
     r.builder().constant(Tensor::scalar(dtype, v))
 }
 
-fn attrs_of(data: &NodeData) -> Vec<(String, Attr)> {
-    data.attrs.0.iter().map(|(n, a)| ((*n).to_owned(), a.clone())).collect()
-}
-
 /// A node of an op that may lack operands.
 fn node(
     r: &mut Rewriter<'_>,
@@ -129,6 +125,20 @@ fn node(
     let op = by_name(op).ok_or_else(|| format!("there is no op {op}"))?;
     let node = r.builder().node(op, "", inputs, attrs, 1, Vec::new())?;
     Ok(r.graph.nodes[node].outputs[0])
+}
+
+/// The sums of products of an integer op, whose zero points are single numbers or vectors.
+fn sums(
+    r: &mut Rewriter<'_>,
+    op: &str,
+    [x, w]: [&Quantised; 2],
+    attrs: Vec<(String, Attr)>,
+) -> Result<Value, String> {
+    let mut zeros = Vec::new();
+    for q in [x, w] {
+        zeros.push(q.zero.map(|z| spread(r, z, 0)).transpose()?);
+    }
+    node(r, op, [Some(x.bytes), Some(w.bytes)].into_iter().chain(zeros).collect(), attrs)
 }
 
 /// Sums of `i32`, scaled by both scales; weights' scales lie along a dimension with `behind` more behind it.
@@ -146,7 +156,8 @@ fn scaled(
 
 /// A constant vector (or single element) with so many dimensions of one behind it.
 fn spread(r: &mut Rewriter<'_>, v: Value, behind: usize) -> Result<Value, String> {
-    let count = r.ty(v).and_then(|t| t.elements().as_const()).ok_or("a scale of unknown size")?;
+    let count =
+        r.ty(v).and_then(|t| t.elements().as_const()).ok_or("a scale or zero point of unknown size")?;
     let shape: Vec<i64> = match count {
         1 => Vec::new(),
         _ => [count].into_iter().chain((0..behind).map(|_| 1)).collect(),
@@ -159,8 +170,7 @@ fn conv(r: &mut Rewriter<'_>, site: &Site<'_>) -> Result<Option<Value>, String> 
     let (Some(x), Some(w)) = (site.inputs[0], site.inputs[1]) else { return Ok(None) };
     let (Some(x), Some(w)) = (Quantised::data(r, x), Quantised::weights(r, w, 0)) else { return Ok(None) };
     let spatial = r.ty(w.bytes).map_or(0, |t| t.rank()).saturating_sub(2);
-    let operands = vec![Some(x.bytes), Some(w.bytes), x.zero, w.zero];
-    let sums = node(r, "ConvInteger", operands, attrs_of(site.data))?;
+    let sums = sums(r, "ConvInteger", [&x, &w], site.data.attrs.named())?;
     let real = scaled(r, sums, [&x, &w], spatial)?;
     let Some(bias) = site.inputs.get(2).copied().flatten() else { return Ok(Some(real)) };
     let channels = r.ty(bias).and_then(|t| t.shape[0].as_const()).ok_or("a bias of unknown size")?;
@@ -180,8 +190,7 @@ fn product(r: &mut Rewriter<'_>, x: &Quantised, w: &Quantised) -> Result<Option<
     if r.ty(w.bytes).is_none_or(|t| t.rank() != 2) {
         return Ok(None);
     }
-    let operands = vec![Some(x.bytes), Some(w.bytes), x.zero, w.zero];
-    let sums = node(r, "MatMulInteger", operands, Vec::new())?;
+    let sums = sums(r, "MatMulInteger", [x, w], Vec::new())?;
     scaled(r, sums, [x, w], 0).map(Some)
 }
 
@@ -210,7 +219,8 @@ fn quantise(r: &mut Rewriter<'_>, site: &Site<'_>, only_dequantised: bool) -> Re
     let zero = site.inputs.get(2).copied().flatten();
     let Some(to) = r.ty(*zero.as_ref().unwrap_or(&x)).map(|t| t.dtype) else { return Ok(None) };
     let to = if zero.is_some() { to } else { site.data.attrs.dtype("output_dtype").unwrap_or(DType::U8) };
-    let step = single(r, scale).map(Scalar::as_f64);
+    // Of another scale the reciprocal is no number, or moves what bounds a value to its other side.
+    let step = single(r, scale).map(Scalar::as_f64).filter(|s| *s >= f64::from(f32::MIN_POSITIVE));
     let single_precision = |v: Value| r.ty(v).is_some_and(|t| t.dtype == DType::F32);
     let precision = site.data.attrs.dtype("precision").unwrap_or(DType::F32);
     let plain = matches!(to, DType::U8 | DType::I8)
@@ -258,7 +268,7 @@ fn times(r: &mut Rewriter<'_>, v: Value, by: f64, reach: usize) -> Result<Value,
         return constant_op(r, "Mul", &[v, factor], Vec::new());
     }
     let made = r.made_by(v).filter(|_| is_scaled(r, v, reach));
-    let Some((op, mut inputs, attrs)) = made.map(|n| (n.op.name, n.inputs.clone(), attrs_of(n))) else {
+    let Some((op, mut inputs, attrs)) = made.map(|n| (n.op.name, n.inputs.clone(), n.attrs.named())) else {
         return r.op("Mul", &[v, factor], Vec::new());
     };
     // Which operands are scaled in its place; the others stay.
@@ -330,7 +340,8 @@ fn dequantise_moved(r: &mut Rewriter<'_>, site: &Site<'_>) -> Result<Option<Valu
     let zero = site.inputs.get(2).copied().flatten();
     let Some(at) = zero.map_or(Some(Scalar::I(0)), |z| single(r, z)) else { return Ok(None) };
     let zero = scalar(r, DType::U8, Scalar::I(at.as_i64() + HALF));
-    node(r, "DequantizeLinear", vec![Some(bytes), site.inputs[1], Some(zero)], attrs_of(site.data)).map(Some)
+    node(r, "DequantizeLinear", vec![Some(bytes), site.inputs[1], Some(zero)], site.data.attrs.named())
+        .map(Some)
 }
 
 /// An op that only chooses among elements, on the bytes: scales are positive, so that the greatest one
@@ -349,6 +360,6 @@ fn on_bytes(r: &mut Rewriter<'_>, site: &Site<'_>) -> Result<Option<Value>, Stri
     }
     let mut inputs = site.inputs.clone();
     inputs[0] = Some(q.bytes);
-    let bytes = node(r, site.data.op.name, inputs, attrs_of(site.data))?;
+    let bytes = node(r, site.data.op.name, inputs, site.data.attrs.named())?;
     node(r, "DequantizeLinear", vec![Some(bytes), Some(q.scale), q.zero], Vec::new()).map(Some)
 }

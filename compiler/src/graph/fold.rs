@@ -37,7 +37,7 @@ pub fn run(graph: &mut Graph, fuel: &mut Fuel) -> Result<Report, String> {
             return Ok(Outcome::Keep);
         }
         if site.inputs.iter().flatten().all(|v| r.graph.constant(*v).is_some()) {
-            let attrs = data.attrs.0.iter().map(|(n, a)| ((*n).to_owned(), a.clone())).collect();
+            let attrs = data.attrs.named();
             let large = if data.outputs.iter().any(|v| weights.contains(v)) { WEIGHTS } else { LARGE };
             return Ok(match constants(r, data.op, &site.inputs, attrs, data.outputs.len(), large)? {
                 Ok(results) => {

@@ -17,7 +17,7 @@ use burin_ir::{Attr, DType, Scalar, Tensor};
 const LEAST: i64 = 3;
 
 /// What moves signed bytes to unsigned ones.
-const HALF: i64 = 128;
+pub(super) const HALF: i64 = 128;
 
 /// Replaces products.
 pub fn run(graph: &mut Graph, fuel: &mut Fuel) -> Result<Report, String> {
@@ -88,7 +88,7 @@ impl Product {
         let data = if self.signed { unsigned(r, self.data)? } else { self.data };
         let data = r.op("Quads", &[data], along(self.data_axis))?;
         let weights = constant_op(r, "Quads", &[self.weights], along(self.weights_axis))?;
-        let attrs = site.data.attrs.0.iter().map(|(n, a)| ((*n).to_owned(), a.clone())).collect();
+        let attrs = site.data.attrs.named();
         let inputs = vec![Some(data), Some(weights)];
         let node = r.builder().node(site.data.op, &site.data.name, inputs, attrs, 1, Vec::new())?;
         let product = r.graph.nodes[node].outputs[0];

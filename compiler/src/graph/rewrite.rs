@@ -284,7 +284,7 @@ impl Rewriter<'_> {
             regions.push(to);
         }
         if !same {
-            let attrs = data.attrs.0.iter().map(|(n, a)| ((*n).to_owned(), a.clone())).collect();
+            let attrs = data.attrs.named();
             let (inputs, outputs) = (site.inputs.clone(), data.outputs.len());
             let n = self.builder().node(data.op, &data.name, inputs, attrs, outputs, regions)?;
             return Ok(self.graph.nodes[n].outputs.clone());

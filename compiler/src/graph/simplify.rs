@@ -265,8 +265,7 @@ fn choose(r: &mut Rewriter<'_>, site: &Site<'_>) -> Result<Outcome, String> {
 /// A constant operand that Gemm transposes is transposed beforehand.
 fn gemm(r: &mut Rewriter<'_>, site: &Site<'_>) -> Result<Outcome, String> {
     let mut inputs = site.inputs.clone();
-    let mut attrs: Vec<(String, Attr)> =
-        site.data.attrs.0.iter().map(|(n, a)| ((*n).to_owned(), a.clone())).collect();
+    let mut attrs: Vec<(String, Attr)> = site.data.attrs.named();
     let mut changed = false;
     for (i, flag) in ["transA", "transB"].into_iter().enumerate() {
         let Some(v) = inputs[i].filter(|v| site.data.attrs.flag(flag) && r.graph.constant(*v).is_some())

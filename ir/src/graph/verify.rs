@@ -106,8 +106,7 @@ impl Verifier<'_> {
         }
         let d = &self.graph.nodes[n];
         check_schema(d.op, &d.inputs, d.outputs.len(), d.regions.len())?;
-        let given: Vec<(String, Attr)> =
-            d.attrs.0.iter().map(|(n, a)| ((*n).to_owned(), a.clone())).collect();
+        let given: Vec<(String, Attr)> = d.attrs.named();
         if !same_attrs(&attr::complete(d.op.attrs, given)?, &d.attrs) {
             return Err("found incomplete or unordered attributes, expected those of the schema".to_owned());
         }
