@@ -13,6 +13,9 @@
 extern crate alloc;
 
 mod buffers;
+mod numbers;
+mod re2;
+mod regex;
 mod split;
 mod texts;
 
@@ -100,7 +103,7 @@ impl Op {
 }
 
 /// The tables of the families.
-const FAMILIES: &[&[Op]] = &[texts::OPS, split::OPS];
+const FAMILIES: &[&[Op]] = &[texts::OPS, split::OPS, regex::OPS, numbers::OPS];
 
 /// Every op that this build of the library has.
 pub fn all() -> impl Iterator<Item = &'static Op> {
