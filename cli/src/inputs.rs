@@ -1,14 +1,12 @@
 //! A model's inputs: from files, or random; and its outputs, to files or to the terminal.
-//!
-//! Tensors have two homes, the compiler's [`Tensor`] and the runtime's; both hold the same bytes.
 
 use crate::failure::Failure;
 use crate::terminal;
-use burin_compiler::artifact::image::abi_dtype;
+use burin_compiler::tensors::runtime_dtype;
+pub(crate) use burin_compiler::tensors::{from_runtime, to_runtime};
 use burin_ir::graph::Graph;
 use burin_ir::graph::eval::bind_dims;
-use burin_ir::{DType, Symbol, Tensor, TensorType};
-use burin_runtime as runtime;
+use burin_ir::{Symbol, Tensor, TensorType};
 use burin_runtime::files::{self, summary::Summary};
 use burin_runtime::random;
 use std::collections::HashMap;
@@ -118,23 +116,6 @@ fn random_inputs(graph: &Graph, dims: &[(String, i64)], seed: u64) -> Result<Vec
         Ok(from_runtime(&tensor.map_err(|e| format!("input \"{name}\" ({ty}): {e}"))?)?)
     };
     ports(graph)?.into_iter().enumerate().map(make).collect()
-}
-
-fn runtime_dtype(d: DType) -> runtime::DType {
-    let same = runtime::DType::from_abi(abi_dtype(d));
-    same.unwrap_or_else(|| unreachable!("the runtime has every element type of the ABI"))
-}
-
-/// The same tensor, for the compiler.
-pub(crate) fn from_runtime(t: &runtime::Tensor) -> Result<Tensor, String> {
-    let dtype = DType::ALL.into_iter().find(|d| abi_dtype(*d) == t.dtype().abi());
-    let dtype = dtype.ok_or_else(|| format!("found elements of type {}", t.dtype()))?;
-    Tensor::from_bytes(dtype, t.shape().to_vec(), t.bytes().to_vec().into())
-}
-
-/// The same tensor, for the runtime.
-pub(crate) fn to_runtime(t: &Tensor) -> Result<runtime::Tensor, Failure> {
-    Ok(runtime::Tensor::from_bytes(runtime_dtype(t.dtype()), t.shape(), t.bytes())?)
 }
 
 /// Writes a tensor as `DIR/NAME.npy`.

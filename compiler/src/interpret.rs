@@ -2,10 +2,11 @@
 //! planned. It is the oracle between the graph's evaluator and native code: what differs here is
 //! wrong in lowering or planning, what differs only beyond it is wrong in code generation.
 
-use crate::program::{Call, Loop, Place, Program, Read, Step};
+use crate::program::{Call, HostCall, Loop, Place, Program, Read, Step};
+use burin_host::Texts as _;
 use burin_ir::loops::Access;
 use burin_ir::loops::interp::{self, Storage};
-use burin_ir::{Expr, Scalar, Symbol, Tensor};
+use burin_ir::{DType, Expr, Scalar, Symbol, Tensor};
 use std::collections::HashMap;
 
 /// Memory of a call.
@@ -18,6 +19,44 @@ struct Memory {
     arena: Vec<u8>,
     scratch: Vec<u8>,
     symbols: HashMap<Symbol, i64>,
+    texts: Texts,
+}
+
+/// The texts of a call: the program's, then those that are met.
+struct Texts(Vec<String>);
+
+impl burin_host::Texts for Texts {
+    fn text(&self, number: i64) -> Option<&str> {
+        usize::try_from(number).ok().and_then(|n| self.0.get(n)).map(String::as_str)
+    }
+
+    fn number(&mut self, text: &str) -> i64 {
+        let known = self.0.iter().position(|t| t == text);
+        known.unwrap_or_else(|| {
+            self.0.push(text.to_owned());
+            self.0.len() - 1
+        }) as i64
+    }
+}
+
+impl Texts {
+    /// The bytes of a tensor in a call's memory, where texts have other numbers.
+    fn enter(&mut self, t: &Tensor) -> Vec<u8> {
+        match t.to_texts() {
+            Some(all) => all.iter().flat_map(|text| self.number(text).to_le_bytes()).collect(),
+            None => t.bytes().to_vec(),
+        }
+    }
+
+    /// A tensor of the bytes in a call's memory.
+    fn leave(&self, dtype: DType, shape: Vec<usize>, bytes: Vec<u8>) -> Result<Tensor, String> {
+        if dtype != DType::Text {
+            return Tensor::from_bytes(dtype, shape, bytes.into());
+        }
+        let numbers = Tensor::from_bytes(DType::I64, shape, bytes.into())?;
+        let texts: Option<Vec<&str>> = numbers.to_i64s().into_iter().map(|n| self.text(n)).collect();
+        Ok(Tensor::texts(numbers.shape(), &texts.ok_or("an element is the number of no text")?))
+    }
 }
 
 /// Runs a program. `dims` are the values of [`Program::dims`]. The arena is filled with a pattern
@@ -42,8 +81,9 @@ pub fn run(program: &Program, dims: &[i64], inputs: &[Tensor]) -> Result<Vec<Ten
         let needed = if program.unbounded(i) { Expr::ZERO } else { o.ty.bytes() };
         outputs.push(bytes(&needed)?);
     }
+    let mut texts = Texts(program.texts.clone());
     let mut memory = Memory {
-        inputs: inputs.iter().map(|t| t.bytes().to_vec()).collect(),
+        inputs: inputs.iter().map(|t| texts.enter(t)).collect(),
         outputs,
         states,
         weights,
@@ -51,6 +91,7 @@ pub fn run(program: &Program, dims: &[i64], inputs: &[Tensor]) -> Result<Vec<Ten
         arena: bytes(&program.arena_bytes)?,
         scratch: bytes(&program.scratch_bytes)?,
         symbols,
+        texts,
     };
     if !program.blocks.is_empty() {
         memory.block(program, 0)?;
@@ -62,7 +103,7 @@ pub fn run(program: &Program, dims: &[i64], inputs: &[Tensor]) -> Result<Vec<Ten
         // A slot may be larger than what it holds in the end.
         data.truncate(size(value(&o.ty.bytes(), &memory.symbols)?)?);
         let shape = o.ty.shape.iter().map(|d| size(value(d, &memory.symbols)?)).collect::<Result<_, _>>()?;
-        out.push(Tensor::from_bytes(o.ty.dtype, shape, data.into())?);
+        out.push(memory.texts.leave(o.ty.dtype, shape, data)?);
     }
     Ok(out)
 }
@@ -89,6 +130,10 @@ impl Memory {
             Step::Call(number) => {
                 let call = &program.calls[*number];
                 self.call(program, call).map_err(|e| format!("{}: {e}", program.nodes[call.node]))?;
+            }
+            Step::Host(number) => {
+                let call = &program.host_calls[*number];
+                self.host(program, call).map_err(|e| format!("{}: {e}", program.nodes[call.node]))?;
             }
             Step::Read(read) => self.read(read)?,
             Step::Let(symbol, e) => {
@@ -170,6 +215,38 @@ impl Memory {
                 let t = buffer.to_tensor(&[buffer.len()])?;
                 put(self.region(place), at, t.bytes());
             }
+        }
+        Ok(())
+    }
+
+    fn host(&mut self, program: &Program, step: &HostCall) -> Result<(), String> {
+        let name = program.host_ops[step.op];
+        let function = burin_host::by_name(name).ok_or_else(|| format!("there is no function {name}"))?;
+        let kinds: Vec<usize> = function.inputs.iter().chain(function.outputs).map(|k| k.size()).collect();
+        let (mut memory, mut ranges) = (Vec::new(), Vec::new());
+        for ((place, elements), bytes) in step.args.iter().zip(&kinds) {
+            let (at, len) = (self.offset(place)?, size(value(elements, &self.symbols)?)? * bytes);
+            let region = self.region(place);
+            let held =
+                region.get(at..at + len).ok_or_else(|| format!("{place:?} does not hold {len} bytes"))?;
+            // As aligned as every element wants it.
+            let mut words = vec![0u64; len.div_ceil(8)];
+            bytemuck::cast_slice_mut(&mut words)[..len].copy_from_slice(held);
+            memory.push(words);
+            ranges.push(at..at + len);
+        }
+        let mut slices: Vec<&mut [u8]> = memory
+            .iter_mut()
+            .zip(&ranges)
+            .map(|(w, r)| &mut bytemuck::cast_slice_mut(w)[..r.len()])
+            .collect();
+        let mut outputs = slices.split_off(function.inputs.len());
+        let inputs: Vec<&[u8]> = slices.iter().map(|s| &**s).collect();
+        function.call(&inputs, &mut outputs, &mut self.texts)?;
+        let first = function.inputs.len();
+        for (((place, _), range), words) in step.args.iter().zip(ranges).zip(memory).skip(first) {
+            let n = range.len();
+            put(self.region(place), range.start, &bytemuck::cast_slice(&words)[..n]);
         }
         Ok(())
     }

@@ -30,4 +30,5 @@ pub mod packing;
 pub mod pipeline;
 pub mod program;
 pub mod target;
+pub mod tensors;
 pub mod verify_case;

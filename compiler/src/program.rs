@@ -35,6 +35,12 @@ pub struct Program {
     pub kernels: Vec<Kernel>,
     /// The calls of kernels, in the order in which they stand in `blocks`.
     pub calls: Vec<Call>,
+    /// The calls of functions of the host-op library.
+    pub host_calls: Vec<HostCall>,
+    /// The names of those functions, each once.
+    pub host_ops: Vec<&'static str>,
+    /// What the first numbers of texts stand for, the empty text first; none where no tensor has texts.
+    pub texts: Vec<String>,
     /// What a run does: the first block, which refers to the others.
     pub blocks: Vec<Vec<Step>>,
     /// How many slots there are; the first ones are the outputs', whether they need one or not.
@@ -93,7 +99,12 @@ impl Program {
             Step::Read(r) => Some(r.symbol),
             Step::Let(s, _) => Some(*s),
             Step::Loop(l) => Some(l.counter),
-            Step::Call(_) | Step::Check(_) | Step::Store(..) | Step::Alloc(..) | Step::If { .. } => None,
+            Step::Call(_)
+            | Step::Host(_)
+            | Step::Check(_)
+            | Step::Store(..)
+            | Step::Alloc(..)
+            | Step::If { .. } => None,
         })
     }
 
@@ -147,6 +158,8 @@ pub enum Place {
 pub enum Step {
     /// Runs a kernel: a number in [`Program::calls`].
     Call(usize),
+    /// Calls a function of the host-op library: a number in [`Program::host_calls`].
+    Host(usize),
     /// Sets a symbol to an integer or bool element in memory.
     Read(Read),
     /// Sets a symbol to the value of an expression, which may not overflow.
@@ -203,6 +216,17 @@ pub struct Loop {
     pub going: Option<Symbol>,
     /// The block.
     pub body: usize,
+}
+
+/// One call of a function of the host-op library.
+#[derive(Clone, Debug)]
+pub struct HostCall {
+    /// The function, in [`Program::host_ops`].
+    pub op: usize,
+    /// Its inputs and then its outputs: where they are, and how many elements they have.
+    pub args: Vec<(Place, Expr)>,
+    /// The node, in [`Program::nodes`].
+    pub node: usize,
 }
 
 /// One call of a kernel.

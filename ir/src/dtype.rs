@@ -6,9 +6,10 @@ use std::str::FromStr;
 /// The type of one tensor element.
 ///
 /// Storage is little-endian. Arithmetic on `F16` and `BF16` is done in `f32` and rounded after each
-/// operation. The types from `F8E4M3FN` on have no arithmetic ([`DType::is_storage`]): they are moved
+/// operation. The types from `F8E4M3FN` to `U2` have no arithmetic ([`DType::is_storage`]): they are moved
 /// and converted. In memory an element of a type below 8 bits takes one byte, of which integers
 /// fill the high bits with their sign and floats with zeros; several to a byte they lie only in files.
+/// An element of `Text` is the number of a text ([`crate::strings`]), in 64 bits.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
 #[allow(missing_docs)]
 pub enum DType {
@@ -35,11 +36,12 @@ pub enum DType {
     U4,
     I2,
     U2,
+    Text,
 }
 
 impl DType {
     /// Every element type.
-    pub const ALL: [DType; 23] = [
+    pub const ALL: [DType; 24] = [
         DType::F64,
         DType::F32,
         DType::F16,
@@ -63,12 +65,13 @@ impl DType {
         DType::U4,
         DType::I2,
         DType::U2,
+        DType::Text,
     ];
 
     /// Width of one element in memory in bits.
     pub const fn bits(self) -> u32 {
         match self {
-            DType::F64 | DType::I64 | DType::U64 => 64,
+            DType::F64 | DType::I64 | DType::U64 | DType::Text => 64,
             DType::F32 | DType::I32 | DType::U32 => 32,
             DType::F16 | DType::BF16 | DType::I16 | DType::U16 => 16,
             _ => 8,
@@ -105,9 +108,9 @@ impl DType {
         matches!(self, DType::F64 | DType::F32 | DType::F16 | DType::BF16) || self.is_minifloat()
     }
 
-    /// Whether this is an integer type (`Bool` is not).
+    /// Whether this is an integer type (`Bool` and `Text` are not).
     pub const fn is_int(self) -> bool {
-        !self.is_float() && !matches!(self, DType::Bool)
+        !self.is_float() && !matches!(self, DType::Bool | DType::Text)
     }
 
     /// Whether this is a signed integer type.
@@ -146,6 +149,7 @@ impl DType {
             DType::U4 => "u4",
             DType::I2 => "i2",
             DType::U2 => "u2",
+            DType::Text => "text",
         }
     }
 

@@ -6,6 +6,7 @@
 //! - [`compare`]: how far results may be apart, and how far they are.
 //! - [`ops`]: one row for each op.
 //! - [`element`]: how a row says what one element of its result is; the bridge between the two.
+//! - [`strings`]: what elements that are texts stand for.
 //! - [`expr`] (with [`index`]), [`scalar`]: the integer and the scalar algebra that both languages share.
 //!
 //! Nothing here performs I/O, and nothing here is fast on purpose: the evaluator and the loop
@@ -24,6 +25,7 @@ pub mod minifloat;
 pub mod ops;
 pub mod random;
 pub mod scalar;
+pub mod strings;
 pub mod symbol;
 pub mod tensor;
 pub mod text;

@@ -5,6 +5,7 @@
 
 use crate::dtype::DType;
 use crate::scalar::Scalar;
+use crate::strings;
 use crate::tensor::Tensor;
 
 /// A stream of random numbers.
@@ -59,6 +60,9 @@ impl Random {
 
     fn scalar(&mut self, ty: DType, fill: Fill) -> Scalar {
         match fill {
+            _ if ty == DType::Text => {
+                Scalar::I(strings::number_of(["", "a", "b", "ab", "Ä 1"][self.below(5)]))
+            }
             Fill::Standard if ty.is_float() => Scalar::F(self.normal()),
             Fill::Standard if ty == DType::Bool => Scalar::B(self.bits() & 1 == 1),
             Fill::Standard if ty.is_signed_int() => Scalar::I(self.below(16) as i64 - 8),

@@ -229,11 +229,15 @@ impl ScalarOp {
         if let Some(t) = args.iter().find(|t| t.is_storage() && !conversion) {
             return Err(format!("{} needs a type that has arithmetic, found {t}", self.name()));
         }
+        if args.contains(&DType::Text) && !matches!(self, Select | Eq | Ne) {
+            return Err(format!("{} needs numbers, found text", self.name()));
+        }
         match self {
+            Cast(DType::Text) => Err("a number is no text".to_owned()),
             Cast(to) => Ok(to),
             Bitcast(to) => {
                 let same_width = to.packed_bits() == args[0].packed_bits();
-                need(same_width && to != DType::Bool, "a type of the same width")?;
+                need(same_width && !matches!(to, DType::Bool | DType::Text), "a type of the same width")?;
                 Ok(to)
             }
             Select => {
@@ -395,7 +399,7 @@ fn saturate(v: f64, t: DType) -> Scalar {
 /// An integer wrapped to a type.
 pub fn wrap(v: i64, t: DType) -> Scalar {
     match t {
-        DType::I64 => Scalar::I(v),
+        DType::I64 | DType::Text => Scalar::I(v),
         DType::I32 => Scalar::I(v as i32 as i64),
         DType::I16 => Scalar::I(v as i16 as i64),
         DType::I8 => Scalar::I(v as i8 as i64),

@@ -2,6 +2,7 @@
 
 use crate::dtype::DType;
 use crate::scalar::{Scalar, from_bits, to_bits};
+use crate::strings;
 use bytes::Bytes;
 use half::{bf16, f16};
 use std::borrow::Cow;
@@ -64,6 +65,23 @@ impl Tensor {
         let mut t = Tensor::new(shape, &values.iter().map(|b| *b as u8).collect::<Vec<_>>());
         t.dtype = DType::Bool;
         t
+    }
+
+    /// A tensor of the given texts.
+    ///
+    /// # Panics
+    /// If their number does not fit the shape.
+    pub fn texts(shape: &[usize], texts: &[impl AsRef<str>]) -> Tensor {
+        let numbers: Vec<i64> = texts.iter().map(|t| strings::number_of(t.as_ref())).collect();
+        let mut t = Tensor::new(shape, &numbers);
+        t.dtype = DType::Text;
+        t
+    }
+
+    /// The elements as texts; `None` where they are numbers.
+    pub fn to_texts(&self) -> Option<Vec<&'static str>> {
+        let texts = || self.scalars().map(|n| strings::text_of(n.as_i64()).unwrap_or_default()).collect();
+        (self.dtype == DType::Text).then(texts)
     }
 
     /// A tensor of the given scalars, converted to `dtype` as [`Scalar::cast`] does.

@@ -11,6 +11,7 @@
 
 use crate::dtype::DType;
 use crate::scalar::{Scalar, from_bits, to_bits};
+use crate::strings;
 use std::borrow::Cow;
 use std::collections::HashMap;
 
@@ -63,6 +64,9 @@ pub fn quote(s: &str) -> String {
 /// The shortest text that reads back to the same bits: a number, `inf`, `nan` for the canonical
 /// NaN, the bits in hexadecimal for every other NaN, `true` or `false`.
 pub fn literal(ty: DType, bits: u64) -> String {
+    if ty == DType::Text {
+        return quote(strings::text_of(bits as i64).unwrap_or_default());
+    }
     let canonical_nan = to_bits(Scalar::F(f64::NAN), ty);
     match from_bits(bits, ty) {
         Scalar::F(v) if v.is_nan() && bits == canonical_nan => "nan".to_owned(),
@@ -152,7 +156,7 @@ mod tests {
     fn literals_keep_every_bit() {
         let bits =
             [0, 1, 0x8000_0000, 0x7f80_0000, 0xff80_0000, 0x7fc0_0000, 0x7fa0_0001, 0xffc0_0000, 0x3dcc_cccd];
-        for ty in DType::ALL {
+        for ty in DType::ALL.into_iter().filter(|t| *t != DType::Text) {
             for b in bits.map(|b: u64| b << (ty.bits().saturating_sub(32))) {
                 let b = b & (u64::MAX >> (64 - ty.bits()));
                 if ty.is_storage()
@@ -166,6 +170,15 @@ mod tests {
                 assert_eq!(p.literal(ty), Ok(b), "{ty} {text}");
             }
         }
+    }
+
+    #[test]
+    fn literals_of_texts_are_strings() {
+        let number = strings::number_of("a \"b\"\n") as u64;
+        let text = literal(DType::Text, number);
+        assert_eq!(text, "\"a \\\"b\\\"\\n\"");
+        assert_eq!(Parser::new(&text).expect("tokens").literal(DType::Text), Ok(number));
+        assert!(Parser::new("7").expect("tokens").literal(DType::Text).is_err());
     }
 
     #[test]

@@ -18,7 +18,7 @@ use core::ffi::c_void;
 pub const MAGIC: u64 = u64::from_le_bytes(*b"BURINIMG");
 
 /// The version of this ABI. A loader refuses every other one.
-pub const ABI_VERSION: u32 = 3;
+pub const ABI_VERSION: u32 = 4;
 
 /// Alignment in bytes of the arena, of every buffer in it, and of the weights.
 pub const ALIGN: usize = 64;
@@ -52,6 +52,11 @@ pub struct Descriptor {
     pub weights: Table,
     /// Table of [`Port`]: state variables, shared by all entries.
     pub states: Table,
+    /// Table of [`Text`]: what the first numbers of texts stand for, the empty text first; empty where no
+    /// tensor is of [`dtype::TEXT`].
+    pub texts: Table,
+    /// Table of [`Text`]: the functions of the host-op library that calls need, by name.
+    pub host_ops: Table,
 }
 
 /// Bytes of the weight segment: the weights, padding, and their [`Descriptor::weight_id`] in a block
@@ -250,6 +255,9 @@ pub mod dtype {
     pub const I16: u32 = 5;
     pub const I32: u32 = 6;
     pub const I64: u32 = 7;
+    /// An element is the number of a text, in 64 bits with a sign: those of [`Descriptor::texts`](super::Descriptor::texts)
+    /// come first, then any that the caller gives numbers to. Equal texts have equal numbers in a call.
+    pub const TEXT: u32 = 8;
     pub const BOOL: u32 = 9;
     pub const F16: u32 = 10;
     pub const F64: u32 = 11;
@@ -288,6 +296,8 @@ pub mod code {
     pub const OUT_OF_RANGE: i32 = 4;
     /// The caller's `alloc` gave no memory.
     pub const NO_MEMORY: i32 = 5;
+    /// The caller's `host_op` failed at `node`, or there is none.
+    pub const HOST: i32 = 6;
 }
 
 /// Details of a failure.
@@ -361,6 +371,8 @@ pub struct Call {
     /// outputs are those of outputs of unbounded size, further ones hold what the call itself needs
     /// until it returns. `None` where [`EntryCode::slots`] is 0.
     pub alloc: Option<AllocFn>,
+    /// Calls a function of the host-op library. `None` where [`Descriptor::host_ops`] is empty.
+    pub host_op: Option<HostFn>,
     /// Called before (`done` 0) and after (`done` 1) each step; `None`: not traced.
     pub trace: Option<TraceFn>,
     /// Out: details of a failure.
@@ -375,6 +387,10 @@ pub type TaskFn = unsafe extern "C" fn(frame: *const u64, begin: i64, end: i64, 
 pub type ParallelForFn = unsafe extern "C" fn(host: *mut c_void, task: TaskFn, frame: *const u64, tasks: i64);
 /// See [`Call::alloc`]. It must not unwind.
 pub type AllocFn = unsafe extern "C" fn(host: *mut c_void, slot: u32, bytes: u64) -> *mut u8;
+/// See [`Call::host_op`]: `op` is a number in [`Descriptor::host_ops`], `frame` an array of 64-bit words, for
+/// each of the function's inputs and then each of its outputs a pointer and the number of elements there.
+/// Answers 0, or another number where it fails. It must not unwind.
+pub type HostFn = unsafe extern "C" fn(host: *mut c_void, op: u32, frame: *const u64) -> i32;
 /// See [`Call::trace`]. It must not unwind.
 pub type TraceFn = unsafe extern "C" fn(host: *mut c_void, step: u32, done: u32);
 /// Fills in a plan; answers a [`code`].

@@ -231,6 +231,16 @@ impl<'a> Image<'a> {
         table(self.bytes, self.head.weights)
     }
 
+    /// What the first numbers of texts stand for.
+    pub fn model_texts(&self) -> impl ExactSizeIterator<Item = &'a str> + Clone + 'a {
+        self.texts(self.head.texts)
+    }
+
+    /// The functions of the host-op library that calls need.
+    pub fn host_ops(&self) -> impl ExactSizeIterator<Item = &'a str> + Clone + 'a {
+        self.texts(self.head.host_ops)
+    }
+
     /// The ports of a table.
     pub fn ports(&self, t: Table) -> impl ExactSizeIterator<Item = Port> + Clone + 'a {
         table(self.bytes, t)
@@ -277,6 +287,10 @@ impl<'a> Image<'a> {
             if s.init.checked_add(bytes).is_none_or(|end| end > self.head.weight_bytes) {
                 return Err(ImageError::Corrupt("a state's initial value lies outside the weights"));
             }
+        }
+        for (all, what) in [(self.head.texts, "its texts"), (self.head.host_ops, "its host ops")] {
+            self.check_table::<Text>(all, what)?;
+            table::<Text>(self.bytes, all).try_for_each(|t| self.check_text(t, what))?;
         }
         self.check_table::<Entry>(self.head.entries, "the table of entries")?;
         self.entries().try_for_each(|e| self.check_entry(&e))?;

@@ -38,6 +38,7 @@ pub mod error;
 pub mod executor;
 #[cfg(feature = "files")]
 pub mod files;
+mod host;
 pub mod image;
 #[cfg(feature = "std")]
 pub mod load;
@@ -46,6 +47,7 @@ pub mod pool;
 pub mod random;
 pub mod session;
 pub mod tensor;
+mod texts;
 pub mod typed;
 
 pub use error::Error;

@@ -38,11 +38,18 @@ impl Random {
 /// Random integers are below this, so that they serve as indices of nearly everything.
 const SMALL: u64 = 8;
 
+/// Random texts are one of these, once or twice.
+const WORDS: [&str; 4] = ["", "a", "b c", "1"];
+
 /// A random tensor: floats nearly normal with mean 0 and variance 1 (those of 8 bits or less
 /// positive), integers from 0 to 7 or the largest, bools even.
 pub fn tensor(dtype: DType, shape: &[usize], seed: u64) -> Result<Tensor, Error> {
     let mut t = Tensor::zeros(dtype, shape)?;
     let mut random = Random::new(seed);
+    if dtype == DType::Text {
+        let word = |i: usize| WORDS[(random.bits() % WORDS.len() as u64) as usize].repeat(1 + i % 2);
+        return Tensor::from_texts(shape, (0..shape.iter().product()).map(word).collect());
+    }
     for element in t.bytes_mut().chunks_exact_mut(dtype.bytes()) {
         let bits = match dtype {
             DType::F64 => random.normal().to_bits(),

@@ -8,8 +8,10 @@ use crate::abi::{self, Call, Plan, Status, code};
 use crate::buffer::Buffer;
 use crate::error::Error;
 use crate::executor::{self, Executor, Serial};
+use crate::host::Library;
 use crate::model::{Entry, Model, Port};
 use crate::tensor::{DType, Tensor, TensorRef, byte_count, type_text};
+use crate::texts::Texts;
 use alloc::format;
 use alloc::string::String;
 use alloc::sync::Arc;
@@ -39,6 +41,9 @@ pub struct Session {
     states: Vec<Buffer>,
     /// Memory that calls have asked for, by slot; those of outputs are handed over after each call.
     slots: Vec<Option<Buffer>>,
+    /// The texts of the last call.
+    texts: Texts,
+    library: Library,
     /// The last plan: entry, dimensions, workers, answer.
     planned: Option<(usize, Vec<i64>, u32, Needs)>,
 }
@@ -52,6 +57,8 @@ impl Session {
             arena: allocate(0, "the arena")?,
             states: Vec::new(),
             slots: Vec::new(),
+            texts: Texts::of(&model.image()),
+            library: Library::of(model)?,
             planned: None,
         };
         session.reset()?;
@@ -197,9 +204,18 @@ impl Session {
         trace: Option<Trace<'_>>,
     ) -> Result<(), Error> {
         let mut output_dims: Vec<i64> = outputs.iter().flat_map(|t| t.shape()).map(|d| *d as i64).collect();
-        let input_ptrs: Vec<*const u8> = inputs.iter().map(|t| t.bytes().as_ptr()).collect();
+        self.texts.begin();
+        let mut number = |text: &String| self.texts.number_of(text);
+        let numbers: Vec<Vec<i64>> = inputs
+            .iter()
+            .map(|t| t.as_texts().unwrap_or_default().iter().map(&mut number).collect())
+            .collect();
+        let pointer = |(t, n): (&TensorRef<'_>, &Vec<i64>)| {
+            if t.dtype() == DType::Text { n.as_ptr().cast() } else { t.bytes().as_ptr() }
+        };
+        let input_ptrs: Vec<*const u8> = inputs.iter().zip(&numbers).map(pointer).collect();
         let pointer = |(t, p): (&mut Tensor, &Port)| {
-            if p.unbounded { core::ptr::null_mut() } else { t.bytes_mut().as_mut_ptr() }
+            if p.unbounded { core::ptr::null_mut() } else { t.memory().as_mut_ptr() }
         };
         let output_ptrs: Vec<*mut u8> = outputs.iter_mut().zip(&e.outputs).map(pointer).collect();
         let state_ptrs: Vec<*mut u8> = self.states.iter_mut().map(|s| s.as_mut_ptr()).collect();
@@ -207,7 +223,14 @@ impl Session {
         let workers = worker_count(&*executor);
         let traced = trace.is_some();
         self.slots.resize_with(e.slots, || None);
-        let mut host = Host { executor: &*executor, trace, slots: &mut self.slots };
+        let mut host = Host {
+            executor: &*executor,
+            trace,
+            slots: &mut self.slots,
+            texts: &mut self.texts,
+            library: &self.library,
+            failure: String::new(),
+        };
         let mut call = Call {
             weights: model.weights().as_ptr(),
             arena: self.arena.as_mut_ptr(),
@@ -221,6 +244,7 @@ impl Session {
             host: (&raw mut host).cast(),
             parallel_for: (workers > 1).then_some(executor::parallel_for as abi::ParallelForFn),
             alloc: (e.slots > 0).then_some(alloc_slot as abi::AllocFn),
+            host_op: Some(call_host_op as abi::HostFn),
             trace: traced.then_some(trace_step as abi::TraceFn),
             status: Status::default(),
         };
@@ -228,6 +252,11 @@ impl Session {
         // plan gave for these dimensions, the arena has those for these dimensions and workers, the
         // weights are the image's, and all are alive and borrowed for the call.
         let answer = unsafe { (e.run)(&mut call) };
+        let failure = host.failure;
+        if answer == code::HOST {
+            let node = self.model.node(call.status.node as u64);
+            return Err(Error::Call { code: answer, message: format!("node \"{node}\": {failure}") });
+        }
         if answer != code::OK {
             return Err(self.failure(e, answer, call.status));
         }
@@ -235,6 +264,10 @@ impl Session {
         for (i, ((t, shape), port)) in outputs.iter_mut().zip(&shapes).zip(&e.outputs).enumerate() {
             let memory = self.slots.get_mut(i).and_then(Option::take);
             finish_output(t, shape, port, memory)?;
+            if port.dtype == DType::Text && !t.take_texts(|n| self.texts.string_of(n)) {
+                let message = format!("output \"{}\" has an element that is no text", port.name);
+                return Err(Error::Call { code: code::HOST, message });
+            }
         }
         Ok(())
     }
@@ -268,6 +301,10 @@ struct Host<'e, 't> {
     executor: &'e dyn Executor,
     trace: Option<Trace<'t>>,
     slots: &'e mut [Option<Buffer>],
+    texts: &'e mut Texts,
+    library: &'e Library,
+    /// What a host op complains of.
+    failure: String,
 }
 
 /// Memory that a slot has already is used again where it is enough.
@@ -285,6 +322,22 @@ unsafe extern "C" fn alloc_slot(host: *mut c_void, slot: u32, bytes: u64) -> *mu
         *slot = Buffer::zeroed(bytes);
     }
     slot.as_mut().map_or(core::ptr::null_mut(), |b| b.as_mut_ptr())
+}
+
+/// # Safety
+/// `host` is the [`Host`] of the call, nothing else uses its texts meanwhile, and `frame` is that of a call of
+/// the function of that number.
+unsafe extern "C" fn call_host_op(host: *mut c_void, op: u32, frame: *const u64) -> i32 {
+    // SAFETY: the caller's promise.
+    let host = unsafe { &mut *host.cast::<Host<'_, '_>>() };
+    // SAFETY: the caller's promise.
+    match unsafe { host.library.call(op, frame, host.texts) } {
+        Ok(()) => 0,
+        Err(message) => {
+            host.failure = message;
+            1
+        }
+    }
 }
 
 /// # Safety

@@ -1,13 +1,14 @@
 //! Typed tensors, borrowed and owned.
 //!
 //! Both are dense and row-major, hold as many bytes as their shape says, and are aligned to their
-//! element.
+//! element. Those of texts hold a string for each element instead, and no bytes.
 
 use crate::abi::dtype;
 use crate::buffer::Buffer;
 use crate::error::Error;
 use alloc::format;
 use alloc::string::String;
+use alloc::vec;
 use alloc::vec::Vec;
 use core::fmt;
 
@@ -29,6 +30,7 @@ pub enum DType {
     U16 = dtype::U16,
     U8 = dtype::U8,
     Bool = dtype::BOOL,
+    Text = dtype::TEXT,
     F8E4M3FN = dtype::F8E4M3FN,
     F8E4M3FNUZ = dtype::F8E4M3FNUZ,
     F8E5M2 = dtype::F8E5M2,
@@ -42,7 +44,7 @@ pub enum DType {
 }
 
 /// (type, name, bytes), the facts of every type.
-const FACTS: [(DType, &str, usize); 23] = [
+const FACTS: [(DType, &str, usize); 24] = [
     (DType::F64, "f64", 8),
     (DType::F32, "f32", 4),
     (DType::F16, "f16", 2),
@@ -56,6 +58,7 @@ const FACTS: [(DType, &str, usize); 23] = [
     (DType::U16, "u16", 2),
     (DType::U8, "u8", 1),
     (DType::Bool, "bool", 1),
+    (DType::Text, "text", 8),
     (DType::F8E4M3FN, "f8e4m3fn", 1),
     (DType::F8E4M3FNUZ, "f8e4m3fnuz", 1),
     (DType::F8E5M2, "f8e5m2", 1),
@@ -96,7 +99,7 @@ impl DType {
     /// Bits of an element where several lie in a byte, as in ONNX's files.
     pub const fn packed_bits(self) -> usize {
         match self {
-            DType::F64 | DType::I64 | DType::U64 => 64,
+            DType::F64 | DType::I64 | DType::U64 | DType::Text => 64,
             DType::F32 | DType::I32 | DType::U32 => 32,
             DType::F16 | DType::BF16 | DType::I16 | DType::U16 => 16,
             DType::F4E2M1 | DType::I4 | DType::U4 => 4,
@@ -134,7 +137,7 @@ impl DType {
             DType::F32 => le!(f32) as f64,
             DType::F16 => F16(le!(u16)).to_f32() as f64,
             DType::BF16 => BF16(le!(u16)).to_f32() as f64,
-            DType::I64 => le!(i64) as f64,
+            DType::I64 | DType::Text => le!(i64) as f64,
             DType::I32 => le!(i32) as f64,
             DType::I16 => le!(i16) as f64,
             DType::I8 | DType::I4 | DType::I2 => le!(i8) as f64,
@@ -269,18 +272,38 @@ pub fn type_text(dtype: DType, shape: &[usize]) -> String {
     format!("{dtype}{shape:?}")
 }
 
+fn refuse_texts(dtype: DType) -> Result<(), Error> {
+    match dtype {
+        DType::Text => {
+            Err(Error::Input(String::from("a tensor of texts is not made of bytes: give its texts")))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn check_texts(shape: &[usize], found: usize) -> Result<(), Error> {
+    let ty = || type_text(DType::Text, shape);
+    match byte_count(DType::Text, shape).map(|bytes| bytes / DType::Text.bytes()) {
+        Some(n) if n == found => Ok(()),
+        Some(n) => Err(Error::Input(format!("{} takes {n} texts, found {found}", ty()))),
+        None => Err(Error::Input(format!("{} is too large", ty()))),
+    }
+}
+
 /// A borrowed tensor.
 #[derive(Clone, Copy)]
 pub struct TensorRef<'a> {
     dtype: DType,
     shape: &'a [usize],
     bytes: &'a [u8],
+    texts: &'a [String],
 }
 
 impl<'a> TensorRef<'a> {
     /// A tensor over little-endian bytes; an error where their number does not fit the shape or
     /// they are not aligned to the element.
     pub fn from_bytes(dtype: DType, shape: &'a [usize], bytes: &'a [u8]) -> Result<TensorRef<'a>, Error> {
+        refuse_texts(dtype)?;
         let expected = byte_count(dtype, shape)
             .ok_or_else(|| Error::Input(format!("{} is too large", type_text(dtype, shape))))?;
         if bytes.len() != expected {
@@ -290,7 +313,13 @@ impl<'a> TensorRef<'a> {
         if expected > 0 && !(bytes.as_ptr() as usize).is_multiple_of(dtype.bytes()) {
             return Err(Error::Input(format!("the bytes of a tensor of {dtype} are not aligned to it")));
         }
-        Ok(TensorRef { dtype, shape, bytes })
+        Ok(TensorRef { dtype, shape, bytes, texts: &[] })
+    }
+
+    /// A tensor over texts; an error where their number does not fit the shape.
+    pub fn from_texts(shape: &'a [usize], texts: &'a [String]) -> Result<TensorRef<'a>, Error> {
+        check_texts(shape, texts.len())?;
+        Ok(TensorRef { dtype: DType::Text, shape, bytes: &[], texts })
     }
 
     /// A tensor over elements; an error where their number does not fit the shape.
@@ -310,9 +339,14 @@ impl<'a> TensorRef<'a> {
         self.shape
     }
 
-    /// The bytes, little-endian.
+    /// The bytes, little-endian; none of a tensor of texts.
     pub fn bytes(&self) -> &'a [u8] {
         self.bytes
+    }
+
+    /// The texts; `None` if the elements are numbers.
+    pub fn as_texts(&self) -> Option<&'a [String]> {
+        (self.dtype == DType::Text).then_some(self.texts)
     }
 
     /// The elements; `None` if they are of another type (bools also read as `u8`).
@@ -330,7 +364,7 @@ impl<'a> TensorRef<'a> {
         Some(unsafe { core::slice::from_raw_parts(self.bytes.as_ptr().cast(), n) })
     }
 
-    /// All elements as `f64`.
+    /// All elements as `f64`; none of a tensor of texts.
     pub fn to_f64s(&self) -> impl ExactSizeIterator<Item = f64> + 'a {
         let dtype = self.dtype;
         self.bytes.chunks_exact(dtype.bytes()).map(move |b| dtype.to_f64(b))
@@ -347,20 +381,32 @@ impl fmt::Debug for TensorRef<'_> {
 pub struct Tensor {
     dtype: DType,
     shape: Vec<usize>,
+    /// The elements; of a tensor of texts the memory of a call that computes it.
     data: Buffer,
+    texts: Vec<String>,
 }
 
 impl Tensor {
-    /// A tensor of zeros; an error where it is too large.
+    /// A tensor of zeros, or of empty texts; an error where it is too large.
     pub fn zeros(dtype: DType, shape: &[usize]) -> Result<Tensor, Error> {
         let bytes = byte_count(dtype, shape)
             .ok_or_else(|| Error::Input(format!("{} is too large", type_text(dtype, shape))))?;
         let data = Buffer::zeroed(bytes).ok_or(Error::Memory { what: "a tensor", bytes: bytes as u64 })?;
-        Ok(Tensor { dtype, shape: shape.to_vec(), data })
+        let texts =
+            if dtype == DType::Text { vec![String::new(); bytes / dtype.bytes()] } else { Vec::new() };
+        Ok(Tensor { dtype, shape: shape.to_vec(), data, texts })
+    }
+
+    /// A tensor of texts; an error where their number does not fit the shape.
+    pub fn from_texts(shape: &[usize], texts: Vec<String>) -> Result<Tensor, Error> {
+        check_texts(shape, texts.len())?;
+        let data = Buffer::zeroed(0).ok_or(Error::Memory { what: "a tensor", bytes: 0 })?;
+        Ok(Tensor { dtype: DType::Text, shape: shape.to_vec(), data, texts })
     }
 
     /// A copy of little-endian bytes; an error where their number does not fit the shape.
     pub fn from_bytes(dtype: DType, shape: &[usize], bytes: &[u8]) -> Result<Tensor, Error> {
+        refuse_texts(dtype)?;
         if byte_count(dtype, shape) != Some(bytes.len()) {
             let ty = type_text(dtype, shape);
             return Err(Error::Input(format!("{} bytes do not make a tensor {ty}", bytes.len())));
@@ -373,7 +419,7 @@ impl Tensor {
     /// A tensor in that memory; `None` where it is too small.
     pub(crate) fn from_buffer(dtype: DType, shape: &[usize], data: Buffer) -> Option<Tensor> {
         byte_count(dtype, shape).filter(|n| *n <= data.len())?;
-        Some(Tensor { dtype, shape: shape.to_vec(), data })
+        Some(Tensor { dtype, shape: shape.to_vec(), data, texts: Vec::new() })
     }
 
     /// A copy of elements; an error where their number does not fit the shape.
@@ -384,7 +430,8 @@ impl Tensor {
 
     /// A borrow of it.
     pub fn view(&self) -> TensorRef<'_> {
-        TensorRef { dtype: self.dtype, shape: &self.shape, bytes: &self.data[..self.len_bytes()] }
+        let bytes = if self.dtype == DType::Text { 0 } else { self.len_bytes() };
+        TensorRef { dtype: self.dtype, shape: &self.shape, bytes: &self.data[..bytes], texts: &self.texts }
     }
 
     /// The element type.
@@ -397,15 +444,35 @@ impl Tensor {
         &self.shape
     }
 
-    /// The bytes, little-endian.
+    /// The bytes, little-endian; none of a tensor of texts.
     pub fn bytes(&self) -> &[u8] {
         self.view().bytes
     }
 
-    /// The bytes, little-endian.
+    /// The bytes, little-endian; none of a tensor of texts.
     pub fn bytes_mut(&mut self) -> &mut [u8] {
-        let n = self.len_bytes();
+        let n = self.view().bytes.len();
         &mut self.data[..n]
+    }
+
+    /// The texts; `None` if the elements are numbers.
+    pub fn as_texts(&self) -> Option<&[String]> {
+        self.view().as_texts()
+    }
+
+    /// The memory in which a call computes the elements.
+    pub(crate) fn memory(&mut self) -> &mut [u8] {
+        &mut self.data
+    }
+
+    /// Takes the texts of the numbers in that memory.
+    pub(crate) fn take_texts(&mut self, mut text: impl FnMut(i64) -> Option<String>) -> bool {
+        let n = self.len_bytes();
+        let numbers = self.data[..n].as_chunks::<8>().0.iter().map(|b| text(i64::from_le_bytes(*b)));
+        let texts: Option<Vec<String>> = numbers.collect();
+        let found = texts.is_some();
+        self.texts = texts.unwrap_or_default();
+        found
     }
 
     /// The elements; `None` if they are of another type (bools also read as `u8`).

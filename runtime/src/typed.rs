@@ -5,6 +5,7 @@ use crate::error::Error;
 use crate::model::Port;
 use crate::tensor::{Element, Tensor, TensorRef, byte_count, type_text};
 use alloc::format;
+use alloc::string::String;
 use core::fmt;
 use core::marker::PhantomData;
 use core::ops::Deref;
@@ -30,6 +31,47 @@ pub fn input<'a, T: Element>(
         return Err(Error::Input(format!("input \"{name}\": found {found} elements, expected {ty}")));
     }
     TensorRef::new(shape, values)
+}
+
+/// An input of a call over its texts; an error names it where their number does not fit.
+pub fn texts<'a>(name: &str, shape: &'a [usize], values: &'a [String]) -> Result<TensorRef<'a>, Error> {
+    TensorRef::from_texts(shape, values).map_err(|e| Error::Input(format!("input \"{name}\": {e}")))
+}
+
+/// A tensor of texts; it dereferences to them, row-major.
+pub struct Texts(Tensor);
+
+impl Texts {
+    /// The next of a call's outputs; an error where it is of another type than the port says.
+    pub fn next(port: &Port, outputs: &mut impl Iterator<Item = Tensor>) -> Result<Texts, Error> {
+        let tensor = outputs.next().filter(|t| t.as_texts().is_some());
+        tensor.map(Texts).ok_or_else(|| wrong(port, String::from("texts")))
+    }
+
+    /// The extents.
+    pub fn shape(&self) -> &[usize] {
+        self.0.shape()
+    }
+
+    /// The tensor without its static type.
+    pub fn into_tensor(self) -> Tensor {
+        self.0
+    }
+}
+
+impl Deref for Texts {
+    type Target = [String];
+
+    fn deref(&self) -> &[String] {
+        self.0.as_texts().unwrap_or_default()
+    }
+}
+
+impl fmt::Debug for Texts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?} ", self.0)?;
+        f.debug_list().entries(self.iter()).finish()
+    }
 }
 
 impl<T: Element> Slice<T> {

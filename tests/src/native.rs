@@ -1,11 +1,11 @@
 //! Graphs as native code in this process, run on the oracles' tensors.
 
-use burin_compiler::artifact::image::abi_dtype;
 use burin_compiler::driver::{self, Compiled};
 use burin_compiler::target::native::levels::{NATIVE, TargetSpec};
+use burin_compiler::tensors::{from_runtime, to_runtime};
 use burin_ir::Tensor;
 use burin_ir::graph::Graph;
-use burin_runtime::{DType, Session, TensorRef};
+use burin_runtime::{Session, TensorRef};
 
 /// Every CPU level that this machine can run, the least first.
 ///
@@ -28,22 +28,9 @@ pub fn compile(graph: &Graph, target: &TargetSpec) -> Result<Compiled, String> {
 
 /// Runs a model on tensors.
 pub fn run(session: &mut Session, inputs: &[Tensor]) -> Result<Vec<Tensor>, String> {
-    // What comes from a file may lie at any address; the copies are aligned.
-    let owned = inputs.iter().map(|t| {
-        burin_runtime::Tensor::from_bytes(dtype(t)?, t.shape(), t.bytes()).map_err(|e| e.to_string())
-    });
+    let owned = inputs.iter().map(|t| to_runtime(t).map_err(|e| e.to_string()));
     let owned = owned.collect::<Result<Vec<_>, String>>()?;
     let views: Vec<TensorRef<'_>> = owned.iter().map(burin_runtime::Tensor::view).collect();
     let outputs = session.run(&views).map_err(|e| e.to_string())?;
     outputs.iter().map(from_runtime).collect()
-}
-
-fn dtype(t: &Tensor) -> Result<DType, String> {
-    DType::from_abi(abi_dtype(t.dtype())).ok_or_else(|| format!("the runtime has no type {}", t.dtype()))
-}
-
-fn from_runtime(t: &burin_runtime::Tensor) -> Result<Tensor, String> {
-    let found = burin_ir::DType::ALL.into_iter().find(|d| DType::from_abi(abi_dtype(*d)) == Some(t.dtype()));
-    let dtype = found.ok_or_else(|| format!("there is no type {}", t.dtype()))?;
-    Tensor::from_bytes(dtype, t.shape().to_vec(), t.bytes().to_vec().into())
 }

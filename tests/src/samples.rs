@@ -111,6 +111,7 @@ fn special_values(dtype: DType) -> Vec<Scalar> {
         -104.0,
     ];
     match dtype {
+        DType::Text => ["", "a", "A b", "1"].map(|t| Scalar::I(burin_ir::strings::number_of(t))).into(),
         DType::Bool => vec![Scalar::B(false), Scalar::B(true)],
         t if t.is_float() => floats.iter().map(|v| Scalar::F(*v).cast(t)).collect(),
         t => {

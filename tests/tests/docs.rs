@@ -7,7 +7,7 @@
 use burin_compiler::import::onnx::{RESOLVED, rewritten_below};
 use burin_ir::attr::AttrKind;
 use burin_ir::graph::sample::Sample;
-use burin_ir::ops::{self, Effect, Lower, Meaning, OpRow, Tolerance};
+use burin_ir::ops::{self, Effect, OpRow, Tolerance};
 use burin_ir::{Attr, DType};
 use burin_tests::list::blessing;
 use std::collections::{BTreeMap, BTreeSet};
@@ -136,10 +136,9 @@ fn version_column(row: &OpRow) -> String {
 }
 
 fn runs_column(row: &OpRow) -> &'static str {
-    match (row.effect, row.meaning) {
-        (Effect::Host, _) => "called",
-        (_, Meaning::Primitive(Lower::Interpreted)) => "not compiled",
-        (Effect::Pure | Effect::Random, _) => "compiled",
+    match row.effect {
+        Effect::Host => "called",
+        Effect::Pure | Effect::Random => "compiled",
     }
 }
 

@@ -65,6 +65,8 @@ struct Inspection {
     values: Vec<Node>,
     groups: Vec<Group>,
     declined: Vec<Declined>,
+    /// The calls of the host-op library.
+    host_calls: Vec<HostCall>,
     kernels: usize,
     memory: Memory,
     /// Values whose dimensions lie in another order than the graph's, and uses of them that copy.
@@ -111,6 +113,13 @@ struct Group {
 struct Declined {
     node: String,
     reason: &'static str,
+}
+
+/// A node that no code was made for: a function of the host-op library runs instead.
+#[derive(Serialize)]
+struct HostCall {
+    node: String,
+    function: &'static str,
 }
 
 /// What differs from one CPU level to another.
@@ -251,6 +260,10 @@ fn inspection(
         flops: statistics::value(&s.flops, &symbols),
         bytes: statistics::value(&s.bytes, &symbols),
     };
+    let host_call = |h: &burin_compiler::program::HostCall| HostCall {
+        node: program.nodes[h.node].clone(),
+        function: program.host_ops[h.op],
+    };
     let (arena, bound) = report.arena;
     Inspection {
         model: model::title(&args.model),
@@ -262,6 +275,7 @@ fn inspection(
         values,
         groups: report.groups.into_iter().zip(&program.calls).map(group).collect(),
         declined: report.declined.into_iter().map(|(node, reason)| Declined { node, reason }).collect(),
+        host_calls: program.host_calls.iter().map(host_call).collect(),
         kernels: program.kernels.len(),
         memory: Memory {
             arena_bytes: arena,
@@ -311,6 +325,11 @@ fn show(i: &Inspection) -> String {
         ("nodes", Left),
     ];
     text.push_str(&table(&columns, i.groups.iter().map(group)));
+    if !i.host_calls.is_empty() {
+        text.push_str("\nCalls of the host-op library\n");
+        let row = |h: &HostCall| vec![format!("  {}", h.node), h.function.to_owned()];
+        text.push_str(&table(&[("  node", Left), ("function", Left)], i.host_calls.iter().map(row)));
+    }
     if !i.declined.is_empty() {
         text.push_str("\nNot fused\n");
         let row = |d: &Declined| vec![format!("  {}", d.node), d.reason.to_owned()];

@@ -11,6 +11,7 @@ use burin_compiler::verify_case::Case;
 use burin_ir::Tensor;
 use burin_ir::graph::Graph;
 use burin_ir::graph::eval::bind_dims;
+use burin_ir::ops::Effect;
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -49,6 +50,8 @@ struct Passed {
     by_rounding: bool,
     /// Whether results are random, and were held to what must hold of them.
     by_property: bool,
+    /// The ops that call the host-op library, each once.
+    host_ops: Vec<&'static str>,
 }
 
 /// What came of a case.
@@ -83,6 +86,9 @@ struct Counts {
     by_rounding: usize,
     /// Passed because what must hold of random results does.
     by_property: usize,
+    /// Passed with calls of the host-op library: how many, and how many for each op.
+    with_host_ops: usize,
+    host_ops: BTreeMap<&'static str, usize>,
     #[serde(skip)]
     bugs: usize,
     skip_reasons: BTreeMap<String, usize>,
@@ -167,7 +173,7 @@ fn check_case(case: &Case, args: &Args) -> Result<Passed, Failure> {
     let subject = case.import()?;
     let graph = &subject.graph;
     let mut general: Option<Result<Runner, Failure>> = None;
-    let mut passed = Passed { fixed: subject.fixed(), ..Passed::default() };
+    let mut passed = Passed { fixed: subject.fixed(), host_ops: host_ops(graph), ..Passed::default() };
     for set in &case.data_sets {
         let data = subject.read(set)?;
         let dims = bind_dims(graph, &data.inputs).map_err(|e| e.to_string())?;
@@ -189,6 +195,15 @@ fn check_case(case: &Case, args: &Args) -> Result<Passed, Failure> {
         passed.by_property |= agreement.by_property;
     }
     Ok(passed)
+}
+
+/// The ops of a graph that call the host-op library.
+fn host_ops(graph: &Graph) -> Vec<&'static str> {
+    let nodes = graph.regions.values().flat_map(|r| &r.nodes).map(|n| graph.nodes[*n].op);
+    let mut names: Vec<&str> = nodes.filter(|op| op.effect == Effect::Host).map(|op| op.name).collect();
+    names.sort_unstable();
+    names.dedup();
+    names
 }
 
 /// Inputs that may be parameters (axes, a shape) rather than data: small ones of integers or bools.
@@ -223,6 +238,10 @@ impl Counts {
                 self.with_fixed_inputs += !p.fixed.is_empty() as usize;
                 self.by_rounding += p.by_rounding as usize;
                 self.by_property += p.by_property as usize;
+                self.with_host_ops += !p.host_ops.is_empty() as usize;
+                for op in &p.host_ops {
+                    *self.host_ops.entry(op).or_insert(0) += 1;
+                }
                 inputs_fixed = &p.fixed;
                 ("passed", None)
             }
@@ -273,6 +292,14 @@ impl Counts {
             text.push_str(&format!(
                 "note: {} of the passed ones draw random numbers, of which type, shape and rate were checked\n",
                 self.by_property
+            ));
+        }
+        if self.with_host_ops > 0 {
+            let ops: Vec<String> = self.host_ops.iter().map(|(op, n)| format!("{op}: {n}")).collect();
+            text.push_str(&format!(
+                "note: {} of the passed ones call the host-op library ({})\n",
+                self.with_host_ops,
+                ops.join(", ")
             ));
         }
         if self.skipped > 0 {

@@ -19,7 +19,9 @@ extern "C" {
 #endif
 
 /* Tensors are dense and row-major. An element takes a byte at least: of a type below 8 bits (i4, u4,
-   i2, u2, f4e2m1) it is the low bits, and the others repeat the sign of an integer or are zero. */
+   i2, u2, f4e2m1) it is the low bits, and the others repeat the sign of an integer or are zero. An element
+   of text is an int64_t, the number of a text: equal texts have equal numbers in a call. The model's own
+   texts, if it has any, come first, as its header lists them; whoever calls gives numbers to others. */
 
 enum {
     BURIN_OK = 0,
@@ -27,7 +29,8 @@ enum {
     BURIN_CPU = 2,          /* the CPU lacks the features of the mask `found`, which the lowest level needs */
     BURIN_TOO_LARGE = 3,    /* a size overflows */
     BURIN_OUT_OF_RANGE = 4, /* an operand of node `node` is out of range */
-    BURIN_NO_MEMORY = 5     /* `alloc` gave no memory */
+    BURIN_NO_MEMORY = 5,    /* `alloc` gave no memory */
+    BURIN_HOST = 6          /* `host_op` failed at node `node`, or there is none */
 };
 
 typedef struct {
@@ -54,6 +57,9 @@ typedef BURIN_CALL void (*burin_parallel_for)(void *host, burin_task task, const
 /* Gives memory for a slot, aligned to BURIN_ALIGN, in place of what it had. Slots below the number of
    outputs are outputs whose size depends on the data; what others get is free again after the call. */
 typedef BURIN_CALL uint8_t *(*burin_alloc)(void *host, uint32_t slot, uint64_t bytes);
+/* Calls the function of that number among those that the model's header lists. Of each of its inputs and then
+   each of its outputs the frame has a pointer and the number of elements there. Answers 0 for success. */
+typedef BURIN_CALL int32_t (*burin_host_op)(void *host, uint32_t op, const uint64_t *frame);
 /* Called before (done 0) and after (done 1) each step. */
 typedef BURIN_CALL void (*burin_trace)(void *host, uint32_t step, uint32_t done);
 
@@ -70,6 +76,7 @@ typedef struct {
     void *host;       /* passed to the callbacks */
     burin_parallel_for parallel_for; /* NULL: everything on the calling thread */
     burin_alloc alloc;               /* NULL where no size depends on the data */
+    burin_host_op host_op;           /* NULL where the model calls none */
     burin_trace trace;               /* NULL: not traced */
     burin_status status;             /* out */
 } burin_call;

@@ -51,6 +51,12 @@ pub fn write(a: &Artifact<'_>, stub: &[u8], path: &Path) -> Result<(), ArtifactE
             "executables can be made for x86-64 Linux only, found {found}: build an object or a shared library"
         )));
     }
+    if let [first, ..] = a.program()?.host_ops[..] {
+        return Err(ArtifactError::Refused(format!(
+            "the model calls {first} of the host-op library, which executables do not hold: build a bundle, an \
+             object or a shared library, and give it the library"
+        )));
+    }
     let image = image::build(a)?;
     let elf = Elf::parse(stub)?;
     let end = elf.loads().map(|s| s.address + s.bytes - elf.base()).max().unwrap_or(0);

@@ -55,6 +55,14 @@ pub fn text(a: &Artifact<'_>) -> Result<String, ArtifactError> {
     for (i, d) in p.dims.iter().enumerate() {
         let _ = writeln!(out, "#define {upper}_DIM_{} {i}", c_name(d.name()).to_ascii_uppercase());
     }
+    for (what, all) in [("TEXT", texts(p)), ("HOST_OP", p.host_ops.clone())] {
+        for (i, text) in all.iter().enumerate() {
+            let _ = writeln!(out, "/* {what} {i} is {} */", comment(&format!("{text:?}")));
+        }
+    }
+    if !p.texts.is_empty() {
+        let _ = writeln!(out, "#define {upper}_TEXTS {}", p.texts.len());
+    }
     let _ = write!(
         out,
         "\n#ifdef __cplusplus\nextern \"C\" {{\n#endif\n\
@@ -65,6 +73,11 @@ pub fn text(a: &Artifact<'_>) -> Result<String, ArtifactError> {
          #ifdef __cplusplus\n}}\n#endif\n#endif\n"
     );
     Ok(out)
+}
+
+/// The model's own texts.
+fn texts(p: &Program) -> Vec<&str> {
+    p.texts.iter().map(String::as_str).collect()
 }
 
 fn usage(out: &mut String, p: &Program, name: &str, upper: &str) {

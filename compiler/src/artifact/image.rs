@@ -58,6 +58,7 @@ pub fn abi_dtype(d: DType) -> u32 {
         DType::U4 => dtype::U4,
         DType::I2 => dtype::I2,
         DType::U2 => dtype::U2,
+        DType::Text => dtype::TEXT,
     }
 }
 
@@ -92,6 +93,8 @@ pub fn build(a: &Artifact<'_>) -> Result<Image, ArtifactError> {
         entries: Table::default(),
         weights: w.weights(p),
         states: Table::default(),
+        texts: w.strings(p.texts.iter().map(String::as_str)),
+        host_ops: w.strings(p.host_ops.iter().copied()),
     };
     let states: Result<Vec<Port>, ArtifactError> =
         p.states.iter().map(|(port, weight)| w.state(p, port, *weight)).collect();
@@ -131,6 +134,11 @@ impl Writer {
         let offset = self.bytes.len() as u64;
         rows.iter().for_each(|r| self.bytes.extend_from_slice(r.as_bytes()));
         Table { offset, len: rows.len() as u64 }
+    }
+
+    fn strings<'a>(&mut self, all: impl Iterator<Item = &'a str>) -> Table {
+        let rows: Vec<Text> = all.map(|s| self.text(s)).collect();
+        self.table(&rows)
     }
 
     fn text(&mut self, s: &str) -> Text {

@@ -75,6 +75,7 @@ fn element(ty: &TensorType) -> &'static str {
         DType::U16 => "u16",
         DType::U8 => "u8",
         DType::Bool => "bool",
+        DType::Text => "String",
         DType::F8E4M3FN => "::burin_runtime::F8E4M3FN",
         DType::F8E4M3FNUZ => "::burin_runtime::F8E4M3FNUZ",
         DType::F8E5M2 => "::burin_runtime::F8E5M2",
@@ -136,6 +137,7 @@ fn fields(p: &Program) -> Result<Vec<(String, String)>, String> {
     let field = |port: &Port| {
         let element = element(&port.ty);
         let ty = match count(port)? {
+            _ if port.ty.dtype == DType::Text => "::burin_runtime::typed::Texts".to_owned(),
             Some(n) => format!("::burin_runtime::typed::Array<{element}, {n}>"),
             None => format!("::burin_runtime::typed::Slice<{element}>"),
         };
@@ -224,9 +226,10 @@ fn forward(out: &mut String, ty: &str, p: &Program, fields: &[(String, String)])
         values.join(", ")
     );
     for (i, (input, port)) in inputs.iter().zip(&p.inputs).enumerate() {
+        let function = if port.ty.dtype == DType::Text { "texts" } else { "input" };
         let _ = writeln!(
             out,
-            "            ::burin_runtime::typed::input({:?}, &shapes[{i}], {input})?,",
+            "            ::burin_runtime::typed::{function}({:?}, &shapes[{i}], {input})?,",
             port.name
         );
     }

@@ -166,9 +166,9 @@ fn pinned(graph: &Graph) -> HashMap<Value, &'static str> {
 /// Why the results of a procedure are stored.
 const PROCEDURE: &str = "its op is a kernel of its own";
 
-/// Whether an op's row gives a kernel.
+/// Whether an op's row gives a kernel, or names a function of the host-op library.
 fn is_procedure(n: &NodeData) -> bool {
-    matches!(n.op.meaning, Meaning::Primitive(Lower::Procedure(_) | Lower::Update(_)))
+    matches!(n.op.meaning, Meaning::Primitive(Lower::Procedure(_) | Lower::Update(_) | Lower::Host))
 }
 
 /// Whether that kernel changes the elements of the first operand into the result's.

@@ -2,6 +2,7 @@
 
 use super::drafts::{draft, final_copies};
 use super::group::Lowered;
+use super::host::{self, HostCall};
 use super::level::{Level, Lowering};
 use super::place::{Places, RootId};
 use super::procedure::{self, ProcedureCall};
@@ -30,6 +31,8 @@ pub(super) enum Event {
     Call(Draft),
     /// A kernel that an op's row gives runs.
     Procedure(ProcedureCall),
+    /// A function of the host-op library runs.
+    Host(HostCall),
     /// An element of a value becomes known as a symbol.
     Read(Value, usize, Symbol),
     /// A size that depends on data is computed.
@@ -84,6 +87,7 @@ impl Event {
         match self {
             Event::Call(d) => &d.lowered.reads,
             Event::Procedure(p) => &p.reads,
+            Event::Host(h) => &h.reads,
             Event::Read(v, ..) => std::slice::from_ref(v),
             Event::Control(c) => &c.reads,
             Event::Let(..) | Event::Check(..) | Event::Store(..) | Event::Alloc(..) => &[],
@@ -103,6 +107,7 @@ impl Event {
         match self {
             Event::Call(d) => std::slice::from_ref(&d.writes),
             Event::Procedure(p) => &p.writes,
+            Event::Host(h) => &h.writes,
             Event::Store(_, root, _) | Event::Alloc(root, _) => std::slice::from_ref(root),
             Event::Control(c) => &c.writes,
             Event::Read(..) | Event::Let(..) | Event::Check(..) => &[],
@@ -160,6 +165,10 @@ impl Events<'_> {
                 self.calls(copies);
             }
             self.all.push(Event::Procedure(call));
+            return Ok(());
+        }
+        if let Some(call) = host::call(self.graph, self.places, node)? {
+            self.all.push(Event::Host(call));
             return Ok(());
         }
         if data.op.name == "Read" {
@@ -222,6 +231,9 @@ pub(super) fn check_symbols(entry: &HashSet<Symbol>, events: &[Event]) -> Result
                 let dims = d.lowered.nest.dims().into_iter();
                 let symbols = dims.flat_map(|s| d.lowered.named.resolve(&s.into()).symbols());
                 check_known(&known, symbols, &d.name)?;
+            }
+            Event::Host(h) => {
+                check_known(&known, h.elements.iter().flat_map(Expr::symbols), &h.name)?;
             }
             Event::Procedure(p) => check_known(&known, p.kernel.dims.iter().copied(), &p.kernel.name)?,
         }

@@ -3,6 +3,7 @@
 use super::arena::Slot;
 use super::events::{Control, Draft, Event, Inner, Kind};
 use super::group::Layout;
+use super::host::HostCall;
 use super::kernels::{Group, Kernels};
 use super::level::{Entry, Level, Lowering};
 use super::named::Named;
@@ -10,6 +11,7 @@ use super::place::{Root, RootId};
 use super::procedure::ProcedureCall;
 use super::schedule::Machine;
 use super::sizes;
+use super::texts;
 use crate::graph::fuse::{Fate, Fusion};
 use crate::packing::{PANEL, Packing};
 use crate::program::{Call, Check, Loop, Place, Port, Program, Read, Step, Weight};
@@ -34,8 +36,10 @@ pub struct Report {
 
 /// Lowers a graph.
 pub fn lower(graph: &Graph, machine: &Machine) -> Result<(Program, Report), String> {
-    let sizes::Named { graph, sizes } = sizes::name(graph);
-    let mut program = ports(&graph);
+    let texts::Numbered { graph: numbered, texts, host_ops } = texts::number(graph)?;
+    let sizes::Named { graph: named, sizes } = sizes::name(&numbered);
+    let mut program = Program { texts, host_ops, ..ports(&named, graph) };
+    let graph = named;
     let constant = program.dims.iter().copied().collect();
     let mut lowering =
         Lowering { kernels: Kernels::new(machine), sizes, constant, lets: Vec::new(), names: 0 };
@@ -169,6 +173,7 @@ impl Writer<'_> {
                     let used = level.uses[at].as_ref().ok_or("a call without a kernel")?;
                     self.procedure(&site, p, used.kernel)
                 }
+                Event::Host(h) => self.host(&site, h)?,
                 Event::Control(control) => self.control(&site, control)?,
             });
         }
@@ -204,6 +209,17 @@ impl Writer<'_> {
         self.report.groups.push(group);
         let name = site.level.graph.describe(p.node);
         self.kernel(number, args, &name, Expr::ZERO, &Named::default())
+    }
+
+    /// The call of a function of the host-op library.
+    fn host(&mut self, site: &Site<'_>, h: &HostCall) -> Result<Step, String> {
+        let op =
+            self.program.host_ops.iter().position(|o| *o == h.op).ok_or("a call of an unknown function")?;
+        let places = h.reads.iter().chain(&h.results).map(|v| site.value(*v));
+        let args = places.zip(h.elements.iter().cloned()).collect();
+        let node = self.node_name(&h.name);
+        self.program.host_calls.push(crate::program::HostCall { op, args, node });
+        Ok(Step::Host(self.program.host_calls.len() - 1))
     }
 
     fn kernel(&mut self, number: usize, args: Vec<Place>, name: &str, flops: Expr, named: &Named) -> Step {
@@ -306,14 +322,11 @@ fn declined(graph: &Graph, fusion: &Fusion) -> Report {
     report
 }
 
-/// The program's outside: dimensions, inputs, outputs, states.
-fn ports(graph: &Graph) -> Program {
+/// The program's outside: dimensions, inputs, outputs, states. Element types are those of the model.
+fn ports(graph: &Graph, model: &Graph) -> Program {
     let port = |v: Value, name: &str| {
-        let ty = graph
-            .tensor_type(v)
-            .cloned()
-            .unwrap_or(TensorType { dtype: burin_ir::DType::F32, shape: vec![] });
-        Port { name: name.to_owned(), ty }
+        let shape = graph.tensor_type(v).map_or_else(Vec::new, |t| t.shape.clone());
+        Port { name: name.to_owned(), ty: TensorType { dtype: dtype_of(model, v), shape } }
     };
     let named = |v: Value| port(v, &graph.values[v].name);
     Program {

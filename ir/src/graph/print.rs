@@ -18,6 +18,8 @@
 
 use super::{Constant, Graph, Node, Region, Value, literal};
 use crate::attr::Attrs;
+use crate::dtype::DType;
+use crate::tensor::Tensor;
 use crate::text::{self, Names};
 use cranelift_entity::{EntityRef, EntitySet, SecondaryMap};
 use std::collections::HashMap;
@@ -25,6 +27,11 @@ use std::fmt;
 
 /// Constants of more elements than this are not printed inline (unless all are equal).
 pub const INLINE_ELEMENTS: usize = 256;
+
+/// Whether a constant is printed inline. Texts are: their numbers mean nothing in a file.
+fn is_inline(t: &Tensor) -> bool {
+    t.len() <= INLINE_ELEMENTS || t.dtype() == DType::Text || literal::is_splat(t)
+}
 
 /// Stores a large constant when its graph is printed: given a name and the constant, answers the
 /// file's name as it is to stand in the text, and the offset in bytes.
@@ -163,7 +170,7 @@ impl<'a> Printer<'a> {
     fn constant(&mut self, name: &str, c: &Constant) -> String {
         let ty = c.ty();
         match c {
-            Constant::Data(t) if t.len() <= INLINE_ELEMENTS || literal::is_splat(t) => {
+            Constant::Data(t) if is_inline(t) => {
                 format!("{ty} {}", literal::print(t))
             }
             Constant::Data(_) => match &mut self.sink {

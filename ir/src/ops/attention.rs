@@ -11,7 +11,7 @@
 use super::Tolerance::{Exact, Largest};
 use super::compose::{Body, Built, Inputs, cast, operand};
 use super::contract::shared;
-use super::rules::{self, ANY, FLOAT, indices};
+use super::rules::{self, CONVERTED, FLOAT, indices};
 use super::{Lower, Meaning, OpRow, one, opt};
 use crate::attr::{Attr, AttrKind, AttrSpec, Default};
 use crate::dtype::DType;
@@ -387,7 +387,7 @@ fn bias_type(cx: &Cx<'_>) -> Result<Vec<Info>, String> {
     let mut lead = [Expr::ONE, Expr::ONE];
     if cx.has(2) {
         let mask = cx.ty(2)?;
-        rules::expect("input 2 (mask)", mask.dtype, ANY)?;
+        rules::expect("input 2 (mask)", mask.dtype, CONVERTED)?;
         for (at, d) in mask.shape.iter().rev().skip(2).enumerate() {
             *lead.iter_mut().rev().nth(at).ok_or_else(|| format!("the mask is {mask}"))? = d.clone();
         }

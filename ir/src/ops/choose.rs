@@ -6,7 +6,7 @@
 
 use super::compose::{Built, Inputs, cast, operand, results};
 use super::procedure::{Draft, Procedure, each, int, named, symbol};
-use super::rules::{self, ANY, BOOL, INT, indices};
+use super::rules::{self, BOOL, CONVERTED, INT, indices};
 use super::shape::{read_sizes, target};
 use super::{EvalCx, Lower, Meaning, OpRow, one, opt};
 use crate::attr::{Attr, AttrKind, AttrSpec, Default};
@@ -112,7 +112,7 @@ pub const ROWS: &[OpRow] = &[
 
 fn non_zero_infer(cx: &Cx<'_>) -> Result<Vec<Info>, String> {
     let x = cx.ty(0)?;
-    rules::expect("input 0", x.dtype, ANY)?;
+    rules::expect("input 0", x.dtype, CONVERTED)?;
     Ok(vec![TensorType::new(DType::I64, [Expr::from(x.rank()), (cx.fresh)().into()]).into()])
 }
 

@@ -2,7 +2,7 @@
 
 use super::Tolerance::Exact;
 use super::pointwise::{INPUT, row, samples};
-use super::rules::{self, ANY};
+use super::rules::{self, ANY, CONVERTED};
 use super::{Meaning, OpRow, one};
 use crate::attr::{AttrKind, AttrSpec, Default};
 use crate::dtype::DType;
@@ -159,6 +159,8 @@ fn cast_type(cx: &Cx<'_>, to: DType) -> Result<Vec<Info>, String> {
         None | Some("up" | "down" | "nearest") => {}
         Some(other) => return Err(format!("round_mode is {other:?}, expected up, down or nearest")),
     }
+    rules::expect("input 0", cx.dtype(0)?, CONVERTED)?;
+    rules::expect("the result", to, CONVERTED)?;
     Ok(vec![TensorType::new(to, cx.shape(0)?.to_vec()).into()])
 }
 

@@ -4,7 +4,7 @@
 
 use super::contract::shared;
 use super::interpolate::{Tap, clamped, cubic_weight, int, interpolated, linear, within};
-use super::rules::{self, ANY, FLOAT, indices};
+use super::rules::{self, CONVERTED, FLOAT, indices};
 use super::shape::target;
 use super::{Lower, Meaning, OpRow, Tolerance, one};
 use crate::attr::{AttrKind, AttrSpec, Default};
@@ -69,7 +69,7 @@ pub const ROWS: &[OpRow] = &[
 fn grid_sample_infer(cx: &Cx<'_>) -> Result<Vec<Info>, String> {
     let (x, grid) = (cx.ty(0)?, cx.ty(1)?);
     let nearest = cx.attrs.str("mode") == Some("nearest");
-    rules::expect("input 0", x.dtype, if nearest { ANY } else { FLOAT })?;
+    rules::expect("input 0", x.dtype, if nearest { CONVERTED } else { FLOAT })?;
     rules::expect("input 1 (grid)", grid.dtype, FLOAT)?;
     let spatial = (x.rank() as i64 - 2).max(1);
     let fits = grid.shape.last().is_some_and(|n| n.as_const().is_none_or(|n| n == spatial));

@@ -26,6 +26,7 @@ pub mod inverse;
 pub mod loss;
 pub mod ml;
 pub mod movement;
+pub mod ngrams;
 pub mod norm;
 pub mod optimizer;
 pub mod pointwise;
@@ -52,6 +53,7 @@ pub mod sort;
 pub mod suppress;
 #[cfg(test)]
 mod tests;
+pub mod texts;
 pub mod unique;
 mod window;
 pub mod winograd;
@@ -116,6 +118,8 @@ pub const FAMILIES: &[&[OpRow]] = &[
     image::ROWS,
     signal::ROWS,
     fourier::ROWS,
+    texts::ROWS,
+    ngrams::ROWS,
     ml::features::ROWS,
     ml::linear::ROWS,
     ml::svm::ROWS,
@@ -294,8 +298,9 @@ pub enum Lower {
     /// By such a kernel that changes the elements of the first operand into those of the one result,
     /// which has its type.
     Update(ProcedureFn),
-    /// Not yet: the compiler refuses the node and says so.
-    Interpreted,
+    /// By the function of the row's name in the host-op library, over flat tensors. It takes as many of the
+    /// first operands as it has inputs; what follows them says the sizes of results.
+    Host,
 }
 
 /// What an op does besides computing its results.
@@ -381,9 +386,9 @@ impl OpRow {
             Meaning::Movement(f) | Meaning::Primitive(Lower::Element(f)) => Some(f(cx, output)),
             Meaning::Pointwise(f) => Some(pointwise_element(cx, f, ty)),
             Meaning::Composite(_)
-            | Meaning::Primitive(
-                Lower::Procedure(_) | Lower::Update(_) | Lower::Regions | Lower::Interpreted,
-            ) => None,
+            | Meaning::Primitive(Lower::Procedure(_) | Lower::Update(_) | Lower::Regions | Lower::Host) => {
+                None
+            }
         }
     }
 }

@@ -5,7 +5,7 @@
 //! the row's ULPs of it.
 
 use super::Tolerance::{Exact, Sum, Ulps};
-use super::rules::{self, BOOL, COMPUTED, FLOAT, INT, NUMBER, SIGNED, broadcast};
+use super::rules::{self, BOOL, COMPARED, FLOAT, INT, NUMBER, SIGNED, broadcast};
 use super::{Meaning, OpRow, Port, Tolerance, many, one, opt};
 use crate::attr::{AttrKind, AttrSpec, Default};
 use crate::dtype::DType;
@@ -243,7 +243,7 @@ pub const ROWS: &[OpRow] = &[
             ],
         )
     },
-    compare!("Equal", 7, COMPUTED, Eq),
+    compare!("Equal", 7, COMPARED, Eq),
     compare!("Less", 7, NUMBER, Lt),
     compare!("LessOrEqual", 12, NUMBER, Le),
     compare!("Greater", 7, NUMBER, Gt),

@@ -9,7 +9,7 @@
 
 use super::Tolerance::{Exact, Largest, Ulps};
 use super::compose::{Body, Built, Inputs};
-use super::rules::{self, ANY, FLOAT, INT, NUMBER, indices};
+use super::rules::{self, CONVERTED, FLOAT, INT, NUMBER, indices};
 use super::{Effect, Lower, Meaning, OpRow, Port, Tolerance, one, opt};
 use crate::attr::{Attr, AttrKind, AttrSpec, Default};
 use crate::dtype::DType;
@@ -240,7 +240,7 @@ fn normal_element(cx: &Cx<'_>, _: usize) -> Result<Element, String> {
 fn bernoulli_type(cx: &Cx<'_>) -> Result<Vec<Info>, String> {
     rules::expect("input 0", cx.dtype(0)?, FLOAT)?;
     let dtype = cx.attrs.dtype("dtype").unwrap_or(cx.dtype(0)?);
-    rules::expect("the result", dtype, ANY)?;
+    rules::expect("the result", dtype, CONVERTED)?;
     Ok(vec![TensorType::new(dtype, cx.shape(0)?.to_vec()).into()])
 }
 

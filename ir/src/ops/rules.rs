@@ -29,13 +29,20 @@ pub const INT: Types = SIGNED | UNSIGNED;
 pub const NUMBER: Types = FLOAT | INT;
 /// The types that are computed with.
 pub const COMPUTED: Types = NUMBER | BOOL;
-/// Every type: for ops that only move elements or convert them.
-pub const ANY: Types = NUMBER | BOOL | STORAGE;
+/// The texts.
+pub const TEXT: Types = 32;
+/// The types that convert to one another.
+pub const CONVERTED: Types = COMPUTED | STORAGE;
+/// The types whose elements are equal or not.
+pub const COMPARED: Types = COMPUTED | TEXT;
+/// Every type: for ops that only move elements.
+pub const ANY: Types = CONVERTED | TEXT;
 
 /// Checks that a type is in a set; `what` names the operand.
 pub fn expect(what: &str, dtype: DType, types: Types) -> Result<(), String> {
     let bit = match dtype {
         DType::Bool => BOOL,
+        DType::Text => TEXT,
         t if t.is_storage() => STORAGE,
         t if t.is_float() => FLOAT,
         t if t.is_signed_int() => SIGNED,
@@ -45,7 +52,8 @@ pub fn expect(what: &str, dtype: DType, types: Types) -> Result<(), String> {
         return Ok(());
     }
     let names = [(FLOAT, "a float"), (SIGNED, "a signed integer"), (UNSIGNED, "an unsigned integer")];
-    let names = names.iter().chain(&[(BOOL, "a bool"), (STORAGE, "a type of 8 bits or less")]);
+    let more = [(BOOL, "a bool"), (STORAGE, "a type of 8 bits or less"), (TEXT, "a text")];
+    let names = names.iter().chain(&more);
     let names: Vec<&str> = names.filter(|(b, _)| types & b != 0).map(|(_, n)| *n).collect();
     Err(format!("{what} has elements of {dtype}, expected {}", names.join(" or ")))
 }

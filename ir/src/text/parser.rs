@@ -4,6 +4,7 @@
 use crate::dtype::DType;
 use crate::expr::{Atom, Expr};
 use crate::scalar::{Scalar, to_bits};
+use crate::strings;
 use crate::symbol::Symbol;
 use crate::types::{TensorType, Type};
 use std::fmt;
@@ -449,12 +450,14 @@ impl<'a> Parser<'a> {
                 "false" => Some(0),
                 _ => None,
             },
+            Token::Str(s) if ty == DType::Text && !negative => Some(strings::number_of(s) as u64),
             Token::Int(s) if ty.is_int() => int_bits(s, ty, negative),
             _ => None,
         };
         bits.ok_or_else(|| {
             let sign = if negative { "-" } else { "" };
-            self.error_at(mark, format!("found {sign}{token}, expected a number of type {ty}"))
+            let what = if ty == DType::Text { "a string in quotes as an element" } else { "a number" };
+            self.error_at(mark, format!("found {sign}{token}, expected {what} of type {ty}"))
         })
     }
 

@@ -37,6 +37,9 @@ const CODES: [(DType, &str); 12] = [
 /// Reads the array in a file's bytes. What follows it is ignored.
 pub fn read(bytes: &[u8]) -> Result<Tensor, String> {
     let (header, data) = read_header(bytes)?;
+    if let Some(length) = header.text_length() {
+        return read_texts(&header, data, length);
+    }
     let dtype = header.dtype()?;
     let expected =
         byte_count(dtype, &header.shape).ok_or_else(|| format!("shape {:?} is too large", header.shape))?;
@@ -55,6 +58,43 @@ pub fn read(bytes: &[u8]) -> Result<Tensor, String> {
     Ok(t)
 }
 
+/// An array of texts: of so many characters of four bytes each, those after the last that is not zero apart.
+fn read_texts(header: &Header, data: &[u8], length: usize) -> Result<Tensor, String> {
+    let count = byte_count(DType::Text, &header.shape).map(|n| n / DType::Text.bytes());
+    let width = length.checked_mul(4);
+    let sized = width.and_then(|w| Some((w, count?.checked_mul(w)?, count?)));
+    let (width, expected, count) = sized.ok_or_else(|| format!("shape {:?} is too large", header.shape))?;
+    let data = data.get(..expected).ok_or_else(|| {
+        format!("the file is truncated: found {} bytes of data, expected {expected}", data.len())
+    })?;
+    let data = if header.fortran && width > 0 {
+        Cow::Owned(row_major(data, &header.shape, width))
+    } else {
+        Cow::Borrowed(data)
+    };
+    let character = |b: &[u8; 4]| {
+        let code = if header.code.starts_with('>') { u32::from_be_bytes(*b) } else { u32::from_le_bytes(*b) };
+        char::from_u32(code).ok_or_else(|| format!("found a character of the code {code:#x}"))
+    };
+    let text = |i: usize| -> Result<String, String> {
+        let all: String = data[i * width..(i + 1) * width]
+            .as_chunks::<4>()
+            .0
+            .iter()
+            .map(character)
+            .collect::<Result<_, _>>()?;
+        Ok(all.trim_end_matches('\0').to_owned())
+    };
+    let texts = (0..count).map(text).collect::<Result<Vec<String>, String>>()?;
+    Tensor::from_texts(&header.shape, texts).map_err(|e| e.to_string())
+}
+
+/// How many characters the longest text has.
+fn longest(texts: &[String]) -> usize {
+    // NumPy has no texts of no characters.
+    texts.iter().map(|t| t.chars().count()).max().unwrap_or(0).max(1)
+}
+
 struct Header {
     /// The type: byte order, kind, bytes.
     code: String,
@@ -69,7 +109,12 @@ impl Header {
         let known = CODES.iter().find(|c| &c.1[1..] == kind);
         known
             .map(|c| c.0)
-            .ok_or_else(|| format!("found elements of type \"{}\", expected numbers", self.code))
+            .ok_or_else(|| format!("found elements of type \"{}\", expected numbers or texts", self.code))
+    }
+
+    /// The characters of an element that is a text (`<U5`).
+    fn text_length(&self) -> Option<usize> {
+        self.code.trim_start_matches(['<', '>', '=']).strip_prefix('U')?.parse().ok()
     }
 
     /// Reads `{'descr': '<f4', 'fortran_order': False, 'shape': (2, 3), }`.
@@ -112,7 +157,10 @@ fn read_header(bytes: &[u8]) -> Result<(Header, &[u8]), String> {
 /// What a file with this tensor begins with. Its [`contents`] follow.
 pub fn header(t: TensorRef<'_>) -> Vec<u8> {
     let dtype = written(t.dtype());
-    let code = CODES.iter().find(|c| c.0 == dtype).map_or("|V1", |c| c.1);
+    let code = match t.as_texts() {
+        Some(texts) => format!("<U{}", longest(texts)),
+        None => CODES.iter().find(|c| c.0 == dtype).map_or("|V1", |c| c.1).to_owned(),
+    };
     let extents: String = t.shape().iter().map(|d| format!("{d}, ")).collect();
     // As Python prints tuples: a comma follows the only element, but not the last of several.
     let extents = if t.shape().len() == 1 { extents.trim_end() } else { extents.trim_end_matches(", ") };
@@ -130,6 +178,14 @@ pub fn header(t: TensorRef<'_>) -> Vec<u8> {
 
 /// What follows the [`header`].
 pub fn contents(t: TensorRef<'_>) -> Cow<'_, [u8]> {
+    if let Some(texts) = t.as_texts() {
+        let width = longest(texts);
+        let padded = |t: &String| {
+            let codes: Vec<u32> = t.chars().map(u32::from).collect();
+            (0..width).flat_map(move |i| codes.get(i).copied().unwrap_or(0).to_le_bytes())
+        };
+        return Cow::Owned(texts.iter().flat_map(padded).collect());
+    }
     match written(t.dtype()) {
         DType::F32 if t.dtype() != DType::F32 => {
             Cow::Owned(t.to_f64s().flat_map(|v| (v as f32).to_le_bytes()).collect())

@@ -1,6 +1,6 @@
 //! ONNX's `TensorProto` (onnx.proto3), as the test data of models has it.
 //!
-//! One message with eight fields of interest is read here rather than by a crate; Protocol Buffers'
+//! One message with nine fields of interest is read here rather than by a crate; Protocol Buffers'
 //! encoding is described in "Encoding" of its documentation.
 
 use crate::tensor::{DType, Tensor, byte_count, type_text};
@@ -15,6 +15,7 @@ mod field {
     pub(super) const DATA_TYPE: u64 = 2;
     pub(super) const FLOAT_DATA: u64 = 4;
     pub(super) const INT32_DATA: u64 = 5;
+    pub(super) const STRING_DATA: u64 = 6;
     pub(super) const INT64_DATA: u64 = 7;
     pub(super) const RAW_DATA: u64 = 9;
     pub(super) const DOUBLE_DATA: u64 = 10;
@@ -140,6 +141,19 @@ impl<'a> TensorProto<'a> {
     }
 }
 
+impl TensorProto<'_> {
+    /// The elements of a tensor of texts.
+    fn texts(&self) -> Result<Vec<String>, String> {
+        let all = self.typed.iter().filter(|(number, _)| *number == field::STRING_DATA);
+        let text = |(_, v): &(u64, Value<'_>)| match v {
+            Value::Bytes(bytes) => core::str::from_utf8(bytes).ok().map(ToOwned::to_owned),
+            Value::Number(_) => None,
+        };
+        let texts: Option<Vec<String>> = all.map(text).collect();
+        texts.ok_or_else(|| "an element of a tensor of strings is not UTF-8".to_owned())
+    }
+}
+
 /// The bytes that `count` elements take where those below 8 bits are packed.
 fn packed_bytes(dtype: DType, count: usize) -> Option<usize> {
     Some(count.checked_mul(dtype.packed_bits())?.div_ceil(8))
@@ -161,14 +175,18 @@ pub fn read(bytes: &[u8]) -> Result<Tensor, String> {
     let broken = || "not an ONNX TensorProto".to_owned();
     let p = TensorProto::parse(bytes).ok_or_else(broken)?;
     let known = u32::try_from(p.data_type).ok().and_then(DType::from_abi);
-    let dtype =
-        known.ok_or_else(|| format!("found a tensor of ONNX type {}, expected numbers", p.data_type))?;
+    let dtype = known.ok_or_else(|| {
+        format!("found a tensor of ONNX type {}, expected one of a type that is known", p.data_type)
+    })?;
     if p.data_location != 0 {
         return Err("found a tensor whose data is in another file, expected it here".to_owned());
     }
     let shape: Option<Vec<usize>> = p.dims.iter().map(|d| usize::try_from(*d).ok()).collect();
     let sized = shape.and_then(|s| Some((byte_count(dtype, &s)?, s)));
     let (bytes, shape) = sized.ok_or_else(|| format!("shape {:?} is negative or too large", p.dims))?;
+    if dtype == DType::Text {
+        return Tensor::from_texts(&shape, p.texts()?).map_err(|e| e.to_string());
+    }
     let data = match p.raw {
         [] => Cow::Owned(p.elements(dtype).ok_or_else(broken)?),
         raw => Cow::Borrowed(raw),
@@ -258,7 +276,7 @@ mod tests {
             (with(-1, &[0; 8]), "negative"),
             (large, "too large"),
             (elsewhere, "in another file"),
-            (with_number(Vec::new(), field::DATA_TYPE, 8), "ONNX type 8"),
+            (with_number(Vec::new(), field::DATA_TYPE, 14), "ONNX type 14"),
             (vec![0xff; 9], "not an ONNX TensorProto"),
             (vec![field::RAW_DATA as u8 * 8 + 2, 200], "not an ONNX TensorProto"),
         ] {

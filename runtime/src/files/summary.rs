@@ -29,6 +29,8 @@ pub struct Summary {
     pub argmax: usize,
     /// The first values.
     pub first: Vec<f64>,
+    /// The first texts, of a tensor of texts.
+    pub texts: Vec<String>,
     /// Whether there are more.
     pub more: bool,
 }
@@ -45,7 +47,8 @@ impl Summary {
             mean: 0.0,
             argmax: 0,
             first: t.to_f64s().take(FIRST).collect(),
-            more: t.to_f64s().len() > FIRST,
+            texts: t.as_texts().unwrap_or_default().iter().take(FIRST).cloned().collect(),
+            more: t.to_f64s().len().max(t.as_texts().unwrap_or_default().len()) > FIRST,
         };
         for (i, v) in t.to_f64s().enumerate() {
             if v.is_nan() {
@@ -94,7 +97,8 @@ impl fmt::Display for Summary {
         if self.nans > 0 {
             write!(f, "  NaN {}", self.nans)?;
         }
-        let first: Vec<String> = self.first.iter().map(|v| number(*v)).collect();
+        let numbers = self.first.iter().map(|v| number(*v));
+        let first: Vec<String> = numbers.chain(self.texts.iter().map(|t| format!("{t:?}"))).collect();
         write!(f, "  [{}{}]", first.join(", "), if self.more { ", ..." } else { "" })
     }
 }

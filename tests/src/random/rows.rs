@@ -5,7 +5,7 @@
 
 use burin_ir::graph::sample::{Input, Sample};
 use burin_ir::graph::{Builder, Constant, Graph, Value};
-use burin_ir::ops::{self, Effect, Lower, Meaning, OpRow, Tolerance};
+use burin_ir::ops::{self, Effect, OpRow, Tolerance};
 use burin_ir::random::{Fill, Random};
 use burin_ir::{Attr, DType, Expr, Symbol, Tensor, TensorType};
 use std::collections::HashSet;
@@ -18,11 +18,7 @@ const ELEMENTS: usize = 20_000;
 
 /// The samples of each row that the compiler takes.
 static ROWS: LazyLock<Vec<(&'static OpRow, Vec<Sample>)>> = LazyLock::new(|| {
-    let compiled = |row: &&OpRow| {
-        row.effect == Effect::Pure
-            && row.regions == 0
-            && !matches!(row.meaning, Meaning::Primitive(Lower::Interpreted))
-    };
+    let compiled = |row: &&OpRow| row.effect == Effect::Pure && row.regions == 0;
     let samples = |row: &OpRow| row.samples.iter().filter_map(|t| Sample::parse(t).ok()).collect::<Vec<_>>();
     ops::all().filter(compiled).map(|row| (row, samples(row))).filter(|(_, s)| !s.is_empty()).collect()
 });

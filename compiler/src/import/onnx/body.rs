@@ -402,6 +402,9 @@ fn constant(mut attrs: Vec<(String, Attr)>) -> Result<Tensor, String> {
         ("value_float", Attr::Float(v)) => Tensor::scalar(DType::F32, Scalar::F(v)),
         ("value_int", Attr::Int(v)) => Tensor::scalar(DType::I64, Scalar::I(v)),
         ("value_floats", Attr::Floats(v)) => Tensor::from_scalars(DType::F32, &[v.len()], floats(&v)),
+        ("value_string", Attr::Str(v)) => Tensor::texts(&[], &[v]),
+        ("value_strings", Attr::Strs(v)) => Tensor::texts(&[v.len()], &v),
+        ("value_strings", Attr::Ints(v)) if v.is_empty() => Tensor::zeros(DType::Text, &[0]),
         ("value_floats", Attr::Ints(v)) if v.is_empty() => Tensor::zeros(DType::F32, &[0]),
         ("value_ints", Attr::Ints(v)) => Tensor::from_scalars(DType::I64, &[v.len()], ints(&v)),
         (name, value) => {

@@ -30,6 +30,7 @@ mod structure;
 pub mod tensor;
 #[cfg(test)]
 mod tests;
+mod texts;
 mod unroll;
 mod upgrade;
 mod value;

@@ -59,6 +59,7 @@ pub fn dtype(number: i64) -> Result<DType, String> {
         5 => DType::I16,
         6 => DType::I32,
         7 => DType::I64,
+        8 => DType::Text,
         9 => DType::Bool,
         10 => DType::F16,
         11 => DType::F64,
@@ -152,6 +153,9 @@ fn shape_of(dims: &[i64], dtype: DType) -> Result<(Vec<usize>, usize), String> {
 pub(super) fn tensor(t: &TensorProto, files: &mut Files) -> Result<Tensor, String> {
     let dtype = dtype(t.data_type.into())?;
     let (shape, count) = shape_of(&t.dims, dtype)?;
+    if dtype == DType::Text {
+        return texts(t, &shape, count);
+    }
     let data = match &t.raw_data {
         _ if t.data_location == 1 => external(t, packed_bytes(dtype, count), files)?,
         // Some writers set an empty `raw_data` beside a typed field.
@@ -166,6 +170,18 @@ pub(super) fn tensor(t: &TensorProto, files: &mut Files) -> Result<Tensor, Strin
         return Err(format!("{dtype}{shape:?} takes {expected} bytes, found {}", data.len()));
     }
     Tensor::from_bytes(dtype, shape, unpacked(dtype, &data, count))
+}
+
+/// A tensor of texts, which have a field of their own.
+fn texts(t: &TensorProto, shape: &[usize], count: usize) -> Result<Tensor, String> {
+    if t.string_data.len() != count {
+        return Err(format!("{count} elements expected in string_data, found {}", t.string_data.len()));
+    }
+    let text = |(i, b): (usize, &Bytes)| {
+        std::str::from_utf8(b).map(str::to_owned).map_err(|_| format!("element {i} is not UTF-8"))
+    };
+    let all = t.string_data.iter().enumerate().map(text).collect::<Result<Vec<String>, String>>()?;
+    Ok(Tensor::texts(shape, &all))
 }
 
 /// The bytes that so many elements take in a file, where those below 8 bits are packed.

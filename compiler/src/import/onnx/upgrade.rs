@@ -8,7 +8,7 @@
 
 mod early;
 
-use super::{fused, removed};
+use super::{fused, removed, texts};
 use burin_ir::graph::{Builder, Constant, Value};
 use burin_ir::{Attr, DType, Expr, Scalar, Tensor, ops};
 
@@ -110,6 +110,9 @@ pub(super) fn apply(call: &mut Call, b: &mut Builder<'_>) -> Outcome {
     }
     if call.domain == fused::DOMAIN {
         return fused::apply(call, b);
+    }
+    if let Some(results) = texts::apply(call, b)? {
+        return Ok(Some(results));
     }
     if !call.domain.is_empty() {
         return Ok(None);

@@ -153,6 +153,7 @@ impl Jit {
             host: null_mut(),
             parallel_for: None,
             alloc: None,
+            host_op: None,
             trace: None,
             status: Status::default(),
         };

@@ -57,6 +57,7 @@ impl<'a, 'e> Steps<'a, 'e> {
         let kernels = &entry.program.kernels;
         let calls = steps.iter().filter_map(|s| match s {
             Step::Call(n) => Some(frame_words(&kernels[entry.program.calls[*n].kernel])),
+            Step::Host(n) => Some(2 * entry.program.host_calls[*n].args.len()),
             _ => None,
         });
         let slot = words_on_stack(b, calls.max().unwrap_or(0));
@@ -83,6 +84,7 @@ impl<'a, 'e> Steps<'a, 'e> {
     pub fn step(&mut self, b: &mut FunctionBuilder<'_>, step: &Step) -> Result<(), String> {
         match step {
             Step::Call(number) => self.kernel(b, *number),
+            Step::Host(number) => self.host(b, *number),
             Step::Read(read) => self.read(b, read),
             Step::Let(symbol, e) => {
                 let v = self.checked(b, e)?;
@@ -200,6 +202,26 @@ impl<'a, 'e> Steps<'a, 'e> {
         let none = b.ins().icmp_imm_s(IntCC::Equal, memory_at, 0);
         self.refuse(b, none, code::NO_MEMORY, 0, bytes);
         b.ins().store(memory(), memory_at, self.table, self.entry.place_of_slot(slot));
+        Ok(())
+    }
+
+    /// A call of the host-op library, over the places and the numbers of elements of its operands.
+    fn host(&mut self, b: &mut FunctionBuilder<'_>, number: usize) -> Result<(), String> {
+        let step = &self.entry.program.host_calls[number];
+        for (i, (place, elements)) in step.args.iter().enumerate() {
+            let (at, count) = (self.place(b, place)?, self.value(b, elements)?);
+            b.ins().store(memory(), at, self.frame, i as i32 * 16);
+            b.ins().store(memory(), count, self.frame, i as i32 * 16 + 8);
+        }
+        let (node, zero) = (step.node as i64, b.ins().iconst(types::I64, 0));
+        let function = b.ins().load(PTR, memory(), self.call, offset_of!(Call, host_op) as i32);
+        let none = b.ins().icmp_imm_s(IntCC::Equal, function, 0);
+        self.refuse(b, none, code::HOST, node, zero);
+        let host = b.ins().load(PTR, memory(), self.call, offset_of!(Call, host) as i32);
+        let op = b.ins().iconst(types::I32, step.op as i64);
+        let answered = call_pointer(b, function, &[host, op, self.frame], &[types::I32]);
+        let answered = b.inst_results(answered)[0];
+        self.refuse(b, answered, code::HOST, node, zero);
         Ok(())
     }
 

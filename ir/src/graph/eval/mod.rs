@@ -7,6 +7,7 @@
 
 mod dims;
 mod element;
+mod host;
 mod node;
 
 pub use dims::bind_dims;

@@ -1,7 +1,7 @@
 //! Evaluation of one op on concrete operands: by the row's `eval`, or by what derives from its
 //! meaning.
 
-use super::eval_element;
+use super::{eval_element, host};
 use crate::attr::{Attr, Attrs};
 use crate::dtype::DType;
 use crate::element::{Element, Term, axes, axis};
@@ -61,6 +61,10 @@ pub fn eval_op(o: &Operation<'_>, inputs: &[Option<Tensor>]) -> Result<Vec<Tenso
             types.iter().enumerate().map(one).collect::<Result<_, _>>()?
         }
         (None, Meaning::Composite(_)) => composite(&cx, inputs, &types)?,
+        (None, Meaning::Primitive(Lower::Host)) => {
+            let sizes = types.iter().map(|t| Ok((t.dtype, concrete(t)?)));
+            host::call(o.op, inputs, &sizes.collect::<Result<Vec<_>, String>>()?)?
+        }
         (None, Meaning::Primitive(_)) => {
             return Err(format!("{} has no reference semantics", o.op.name));
         }

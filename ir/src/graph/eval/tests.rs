@@ -89,8 +89,7 @@ static TWICE: OpRow = OpRow::new(
     }),
 );
 
-static BARE: OpRow =
-    OpRow::new("TestBare", None, &[one("X")], same_type, Meaning::Primitive(Lower::Interpreted));
+static BARE: OpRow = OpRow::new("TestBare", None, &[one("X")], same_type, Meaning::Primitive(Lower::Regions));
 
 static REPEAT: OpRow = OpRow {
     regions: 1,
@@ -101,7 +100,7 @@ static REPEAT: OpRow = OpRow {
         }
         Ok(x)
     }),
-    ..OpRow::new("TestRepeat", None, &[many("X")], same_type, Meaning::Primitive(Lower::Interpreted))
+    ..OpRow::new("TestRepeat", None, &[many("X")], same_type, Meaning::Primitive(Lower::Regions))
 };
 
 fn node(g: &mut Graph, op: &'static OpRow, inputs: &[Value]) -> Value {

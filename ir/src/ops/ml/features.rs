@@ -1,15 +1,17 @@
 //! Features and labels made fit for models: picking, scaling, filling, encoding.
 
-use super::{DOMAIN, constant, floats, integers, ints, list, no_texts, reduced, tensor, widened};
+use super::linear::class_labels;
+use super::{DOMAIN, constant, floats, integers, ints, list, reduced, tensor, widened};
 use crate::attr::{Attr, AttrKind, AttrSpec, Default};
 use crate::dtype::DType;
 use crate::expr::Expr;
 use crate::graph::infer::{Cx, Info};
 use crate::graph::{Builder, Value};
 use crate::ops::compose::{Built, Inputs, cast, operand};
-use crate::ops::rules::{self, INT, NUMBER};
+use crate::ops::rules::{self, INT, NUMBER, TEXT};
 use crate::ops::{Meaning, OpRow, Port, Tolerance, many, one};
 use crate::scalar::{Scalar, ScalarOp as S};
+use crate::strings;
 use crate::tensor::Tensor;
 use crate::types::TensorType;
 
@@ -98,6 +100,7 @@ pub const ROWS: &[OpRow] = &[
         samples: &[
             "OneHotEncoder(i64[5] in 0..5) {cats_int64s = [1, 3, 4]}",
             "OneHotEncoder(f32[2,3] in 0..4) {cats_int64s = [0, 2]}",
+            "OneHotEncoder(text[2,3]) {cats_strings = [\"b\", \"a\"]}",
         ],
         ..row("OneHotEncoder", 1, one_hot_infer, Meaning::Composite(one_hot_build))
     },
@@ -119,8 +122,23 @@ pub const ROWS: &[OpRow] = &[
         samples: &[
             "LabelEncoder(i64[2,4] in 0..5) {keys_int64s = [1, 3, 1], values_floats = [0.5, 0.25, 4.0]}",
             "LabelEncoder(f32[3] = [1.0, 2.5, 7.0]) {keys_floats = [2.5, 1.0], values_int64s = [5, 6]}",
+            "LabelEncoder(text[2,3]) {keys_strings = [\"b\", \"\"], values_floats = [0.5, 2.0]}",
+            "LabelEncoder(i64[6] in 0..4) {keys_int64s = [1, 2], values_strings = [\"one\", \"two\"]}",
         ],
         ..row("LabelEncoder", 4, label_infer, Meaning::Composite(label_build))
+    },
+    OpRow {
+        attrs: &[
+            ints("cats_int64s"),
+            AttrSpec::new("cats_strings", AttrKind::Strs, Default::Required),
+            AttrSpec::new("default_int64", AttrKind::Int, Default::Int(-1)),
+            AttrSpec::new("default_string", AttrKind::Str, Default::Str("_Unused")),
+        ],
+        samples: &[
+            "CategoryMapper(text[2,3]) {cats_int64s = [7, 8], cats_strings = [\"a\", \"b\"]}",
+            "CategoryMapper(i64[5] in 6..9) {cats_int64s = [7, 8], cats_strings = [\"a\", \"b\"]}",
+        ],
+        ..row("CategoryMapper", 1, category_infer, Meaning::Composite(category_build))
     },
 ];
 
@@ -246,18 +264,27 @@ fn vectorize_build(cx: &Cx<'_>, b: &mut Builder<'_>, inputs: Inputs<'_>) -> Buil
     Ok(Some(vec![b.op("Concat", &parts, vec![("axis", Attr::Int(1))])?]))
 }
 
+/// A OneHotEncoder's categories.
+fn categories(cx: &Cx<'_>) -> Result<Tensor, String> {
+    class_labels(cx, "cats_int64s", "cats_strings")
+}
+
 fn one_hot_infer(cx: &Cx<'_>) -> Result<Vec<Info>, String> {
-    no_texts(cx, &["cats_strings"])?;
-    rules::expect("input 0", cx.dtype(0)?, NUMBER)?;
+    let categories = categories(cx)?;
+    match categories.dtype() {
+        DType::Text => rules::expect("input 0", cx.dtype(0)?, TEXT)?,
+        _ => rules::expect("input 0", cx.dtype(0)?, NUMBER)?,
+    }
     let mut shape = cx.shape(0)?.to_vec();
-    shape.push(integers(cx, "cats_int64s").len().into());
+    shape.push(categories.len().into());
     Ok(vec![TensorType::new(DType::F32, shape).into()])
 }
 
 fn one_hot_build(cx: &Cx<'_>, b: &mut Builder<'_>, inputs: Inputs<'_>) -> Built {
     let Some(x) = operand(inputs, 0) else { return Ok(None) };
-    let x = cast(b, x, DType::I64)?;
-    let (last, classes) = (list(b, &[-1]), list(b, integers(cx, "cats_int64s")));
+    let categories = categories(cx)?;
+    let x = cast(b, x, categories.dtype())?;
+    let (last, classes) = (list(b, &[-1]), b.constant(categories));
     let x = b.op("Unsqueeze", &[x, last], vec![])?;
     let equal = b.op("Equal", &[x, classes], vec![])?;
     Ok(Some(vec![cast(b, equal, DType::F32)?]))
@@ -271,14 +298,10 @@ fn labels(cx: &Cx<'_>, what: &str) -> Result<Tensor, String> {
     if let Some(v) = cx.attrs.floats(&format!("{what}_floats")).filter(|v| !v.is_empty()) {
         return Ok(Tensor::from_f64s(DType::F32, &[v.len()], v));
     }
-    match cx.attrs.ints(&format!("{what}_int64s")) {
-        Some(v) if !v.is_empty() => Ok(Tensor::new(&[v.len()], v)),
-        _ => Err(format!("no numeric {what} are given")),
-    }
+    class_labels(cx, &format!("{what}_int64s"), &format!("{what}_strings"))
 }
 
 fn label_infer(cx: &Cx<'_>) -> Result<Vec<Info>, String> {
-    no_texts(cx, &["keys_strings", "values_strings"])?;
     let (keys, values) = (labels(cx, "keys")?, labels(cx, "values")?);
     if keys.dtype() != cx.dtype(0)? || keys.len() != values.len() {
         return Err(format!("{} with keys {keys:?} and values {values:?}", cx.ty(0)?));
@@ -286,15 +309,22 @@ fn label_infer(cx: &Cx<'_>) -> Result<Vec<Info>, String> {
     Ok(vec![TensorType::new(values.dtype(), cx.shape(0)?.to_vec()).into()])
 }
 
-/// The value of the first key that equals an element, or the default.
 fn label_build(cx: &Cx<'_>, b: &mut Builder<'_>, inputs: Inputs<'_>) -> Built {
     let Some(x) = operand(inputs, 0) else { return Ok(None) };
     let (keys, values) = (labels(cx, "keys")?, labels(cx, "values")?);
     let default = match cx.attrs.tensor("default_tensor") {
         Some(t) if t.len() == 1 => t.get(0),
+        _ if values.dtype() == DType::Text => {
+            Scalar::I(strings::number_of(cx.attrs.str("default_string").unwrap_or_default()))
+        }
         _ if values.dtype().is_float() => Scalar::F(cx.attrs.float("default_float").unwrap_or(-0.0)),
         _ => Scalar::I(cx.int("default_int64")),
     };
+    looked_up(b, x, keys, &values, default)
+}
+
+/// The value of the first key that equals an element, or the default.
+fn looked_up(b: &mut Builder<'_>, x: Value, keys: Tensor, values: &Tensor, default: Scalar) -> Built {
     let count = keys.len() as i64;
     let table = Tensor::from_scalars(values.dtype(), &[values.len() + 1], values.scalars().chain([default]));
     let (keys, table) = (b.constant(keys), b.constant(table));
@@ -305,4 +335,28 @@ fn label_build(cx: &Cx<'_>, b: &mut Builder<'_>, inputs: Inputs<'_>) -> Built {
     let found: Value = b.op("Where", &[equal, positions, none], vec![])?;
     let at = reduced(b, "ReduceMin", found, -1, false)?;
     Ok(Some(vec![b.op("Gather", &[table, at], vec![])?]))
+}
+
+fn category_infer(cx: &Cx<'_>) -> Result<Vec<Info>, String> {
+    let to = match cx.dtype(0)? {
+        DType::Text => DType::I64,
+        DType::I64 => DType::Text,
+        other => return Err(format!("input 0 has elements of {other}, expected texts or i64")),
+    };
+    let (numbers, texts) = (integers(cx, "cats_int64s"), cx.attrs.strs("cats_strings").unwrap_or_default());
+    match numbers.len() == texts.len() && !texts.is_empty() {
+        true => Ok(vec![TensorType::new(to, cx.shape(0)?.to_vec()).into()]),
+        false => Err(format!("{} cats_int64s and {} cats_strings", numbers.len(), texts.len())),
+    }
+}
+
+fn category_build(cx: &Cx<'_>, b: &mut Builder<'_>, inputs: Inputs<'_>) -> Built {
+    let Some(x) = operand(inputs, 0) else { return Ok(None) };
+    let numbers = class_labels(cx, "cats_int64s", "")?;
+    let texts = class_labels(cx, "", "cats_strings")?;
+    let word = strings::number_of(cx.attrs.str("default_string").unwrap_or_default());
+    match cx.dtype(0)? {
+        DType::Text => looked_up(b, x, texts, &numbers, Scalar::I(cx.int("default_int64"))),
+        _ => looked_up(b, x, numbers, &texts, Scalar::I(word)),
+    }
 }

@@ -1,7 +1,7 @@
 //! Linear models: a product with coefficients, intercepts, and what is made of the scores.
 
 use super::scores::{self, Second};
-use super::{DOMAIN, POST_TRANSFORM, constant, floats, integers, ints, no_texts, widened};
+use super::{DOMAIN, POST_TRANSFORM, constant, floats, integers, ints, widened};
 use crate::attr::{AttrKind, AttrSpec, Default};
 use crate::dtype::DType;
 use crate::expr::Expr;
@@ -10,6 +10,7 @@ use crate::graph::{Builder, Value};
 use crate::ops::compose::{Built, Inputs, cast, operand};
 use crate::ops::rules::{self, NUMBER};
 use crate::ops::{Meaning, OpRow, Tolerance, one};
+use crate::tensor::Tensor;
 use crate::types::TensorType;
 
 /// The family.
@@ -145,24 +146,25 @@ fn regressor_build(cx: &Cx<'_>, b: &mut Builder<'_>, inputs: Inputs<'_>) -> Buil
     Ok(Some(vec![cast(b, scores, DType::F32)?]))
 }
 
-/// A classifier's integer labels.
-pub(super) fn class_labels<'a>(cx: &'a Cx<'_>, ints: &str, texts: &str) -> Result<&'a [i64], String> {
-    no_texts(cx, &[texts])?;
-    match integers(cx, ints) {
-        [] => Err(format!("attribute {ints} is missing")),
-        labels => Ok(labels),
+/// A classifier's labels, integers or texts.
+pub(super) fn class_labels(cx: &Cx<'_>, ints: &str, texts: &str) -> Result<Tensor, String> {
+    match (integers(cx, ints), cx.attrs.strs(texts).unwrap_or_default()) {
+        ([], []) => Err(format!("attributes {ints} and {texts} are missing, expected one of them")),
+        (labels, []) => Ok(Tensor::new(&[labels.len()], labels)),
+        ([], labels) => Ok(Tensor::texts(&[labels.len()], labels)),
+        _ => Err(format!("found both of the attributes {ints} and {texts}, expected one of them")),
     }
 }
 
 /// A classifier's results: a label for each row, and its scores.
-pub(super) fn classified(cx: &Cx<'_>, rows: Expr, scores: usize) -> Vec<Info> {
-    let label = TensorType::new(DType::I64, [rows.clone()]).into();
+pub(super) fn classified(cx: &Cx<'_>, rows: Expr, labels: &Tensor, scores: usize) -> Vec<Info> {
+    let label = TensorType::new(labels.dtype(), [rows.clone()]).into();
     let scores = TensorType::new(DType::F32, [rows, scores.into()]).into();
     [label, scores].into_iter().take(cx.outputs).collect()
 }
 
 /// The labels, and how many scores the coefficients give: one may stand for two classes.
-fn classes<'a>(cx: &'a Cx<'_>) -> Result<(&'a [i64], usize), String> {
+fn classes(cx: &Cx<'_>) -> Result<(Tensor, usize), String> {
     let labels = class_labels(cx, "classlabels_ints", "classlabels_strings")?;
     let intercepts = cx.attrs.floats("intercepts").map(<[f64]>::len).filter(|n| *n > 0);
     let count = score_count(cx, intercepts)?;
@@ -174,7 +176,8 @@ fn classes<'a>(cx: &'a Cx<'_>) -> Result<(&'a [i64], usize), String> {
 
 fn classifier_infer(cx: &Cx<'_>) -> Result<Vec<Info>, String> {
     let (rows, _) = features(cx)?;
-    Ok(classified(cx, rows, classes(cx)?.0.len()))
+    let labels = classes(cx)?.0;
+    Ok(classified(cx, rows, &labels, labels.len()))
 }
 
 fn classifier_build(cx: &Cx<'_>, b: &mut Builder<'_>, inputs: Inputs<'_>) -> Built {
@@ -182,9 +185,9 @@ fn classifier_build(cx: &Cx<'_>, b: &mut Builder<'_>, inputs: Inputs<'_>) -> Bui
     let (labels, count) = classes(cx)?;
     let transform = cx.attrs.str("post_transform").unwrap_or("NONE");
     let scores = product(cx, b, x, count)?;
-    let (label, scores) = match (labels, count) {
-        ([no, yes], 1) => {
-            let label = scores::above(b, scores, 0.0, [*no, *yes])?;
+    let (label, scores) = match (labels.len(), count) {
+        (2, 1) => {
+            let label = scores::above(b, scores, 0.0, labels)?;
             (label, scores::both(b, scores, Second::Complement, transform)?)
         }
         _ => (scores::greatest(b, scores, labels)?, scores::transformed(b, scores, transform)?),

@@ -1,4 +1,4 @@
-//! Classical machine learning: the numeric ops of the domain `ai.onnx.ml`, whose models are attributes.
+//! Classical machine learning: the ops of the domain `ai.onnx.ml`, whose models are attributes.
 //!
 //! All are composites: coefficients, tables and trees become constant operands of other ops. Where the
 //! specification leaves a result open, it is what ONNX Runtime gives.
@@ -81,12 +81,4 @@ fn numbers(cx: &Cx<'_>, name: &str) -> Vec<f64> {
 /// An attribute of integers; empty where it is absent.
 fn integers<'a>(cx: &'a Cx<'_>, name: &str) -> &'a [i64] {
     cx.attrs.ints(name).unwrap_or_default()
-}
-
-/// Refuses labels that are texts.
-fn no_texts(cx: &Cx<'_>, names: &[&str]) -> Result<(), String> {
-    match names.iter().find(|n| cx.attrs.get(n).is_some_and(|a| *a != Attr::Strs(Vec::new()))) {
-        Some(n) => Err(format!("attribute {n} is not supported: there are no tensors of texts")),
-        None => Ok(()),
-    }
 }

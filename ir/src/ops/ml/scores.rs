@@ -93,24 +93,20 @@ pub(super) fn both(
 }
 
 /// The label of each row's greatest score.
-pub(super) fn greatest(b: &mut Builder<'_>, scores: Value, labels: &[i64]) -> Result<Value, String> {
+pub(super) fn greatest(b: &mut Builder<'_>, scores: Value, labels: Tensor) -> Result<Value, String> {
     let attrs = vec![("axis", Attr::Int(1)), ("keepdims", Attr::Int(0))];
     let at = b.op("ArgMax", &[scores], attrs)?;
-    let labels = list(b, labels);
+    let labels = b.constant(labels);
     b.op("Gather", &[labels, at], vec![])
 }
 
 /// One of two labels for each row of scores `[n, 1]`: the second where the score is above a limit.
-pub(super) fn above(
-    b: &mut Builder<'_>,
-    score: Value,
-    limit: f64,
-    labels: [i64; 2],
-) -> Result<Value, String> {
+pub(super) fn above(b: &mut Builder<'_>, score: Value, limit: f64, labels: Tensor) -> Result<Value, String> {
     let dtype = b.ty(score)?.dtype;
     let (limit, last) = (number(b, dtype, limit), list(b, &[1]));
     let holds = b.op("Greater", &[score, limit], vec![])?;
     let holds = b.op("Squeeze", &[holds, last], vec![])?;
-    let [no, yes] = labels.map(|l| b.constant(Tensor::new(&[1], &[l])));
+    let one = |i: usize| Tensor::from_scalars(labels.dtype(), &[1], [labels.get(i)]);
+    let (no, yes) = (b.constant(one(0)), b.constant(one(1)));
     b.op("Where", &[holds, yes, no], vec![])
 }

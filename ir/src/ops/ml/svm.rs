@@ -14,6 +14,7 @@ use crate::graph::infer::{Cx, Info};
 use crate::graph::{Builder, Value};
 use crate::ops::compose::{Built, Inputs, cast, operand};
 use crate::ops::{Meaning, OpRow, Tolerance, one};
+use crate::tensor::Tensor;
 use crate::types::TensorType;
 
 const KERNEL: AttrSpec = AttrSpec::new("kernel_type", AttrKind::Str, Default::Str("LINEAR"));
@@ -174,16 +175,16 @@ fn regressor_build(cx: &Cx<'_>, b: &mut Builder<'_>, inputs: Inputs<'_>) -> Buil
 }
 
 /// A classifier's shape.
-struct Machine<'a> {
-    labels: &'a [i64],
+struct Machine {
+    labels: Tensor,
     /// The pairs of classes, none for a linear machine.
     pairs: Vec<(usize, usize)>,
     vectors: usize,
     probabilities: bool,
 }
 
-impl Machine<'_> {
-    fn of<'a>(cx: &'a Cx<'_>) -> Result<Machine<'a>, String> {
+impl Machine {
+    fn of(cx: &Cx<'_>) -> Result<Machine, String> {
         let labels = class_labels(cx, "classlabels_ints", "classlabels_strings")?;
         let (k, per_class) = (labels.len(), integers(cx, "vectors_per_class"));
         let total = per_class.iter().try_fold(0i64, |sum, n| if *n < 0 { None } else { sum.checked_add(*n) });
@@ -246,13 +247,14 @@ impl Machine<'_> {
         let second = constant(b, dtype, &[k], &second);
         let votes = b.op("MatMul", &[above, first], vec![])?;
         let votes = b.op("Add", &[votes, second], vec![])?;
-        scores::greatest(b, votes, self.labels)
+        scores::greatest(b, votes, self.labels.clone())
     }
 }
 
 fn classifier_infer(cx: &Cx<'_>) -> Result<Vec<Info>, String> {
     let (rows, _) = features(cx)?;
-    Ok(classified(cx, rows, Machine::of(cx)?.scores()))
+    let machine = Machine::of(cx)?;
+    Ok(classified(cx, rows, &machine.labels, machine.scores()))
 }
 
 fn classifier_build(cx: &Cx<'_>, b: &mut Builder<'_>, inputs: Inputs<'_>) -> Built {
@@ -268,7 +270,7 @@ fn classifier_build(cx: &Cx<'_>, b: &mut Builder<'_>, inputs: Inputs<'_>) -> Bui
     let product = b.op("MatMul", &[terms, table], vec![])?;
     let scores = b.op("Add", &[product, rho], vec![])?;
     let label = match machine.vectors {
-        0 => scores::greatest(b, scores, machine.labels)?,
+        0 => scores::greatest(b, scores, machine.labels.clone())?,
         _ => machine.elected(b, scores)?,
     };
     let scores = if machine.probabilities {

@@ -377,7 +377,7 @@ fn classifier_infer(cx: &Cx<'_>) -> Result<Vec<Info>, String> {
     let labels = class_labels(cx, "classlabels_int64s", "classlabels_strings")?;
     let base = numbers(cx, "base_values").len();
     match base <= 1 || base == labels.len() {
-        true => Ok(classified(cx, features(cx)?.0, labels.len())),
+        true => Ok(classified(cx, features(cx)?.0, &labels, labels.len())),
         false => Err(format!("{base} base values for {} classes", labels.len())),
     }
 }
@@ -392,25 +392,29 @@ fn classifier_build(cx: &Cx<'_>, b: &mut Builder<'_>, inputs: Inputs<'_>) -> Bui
     let all_of = |class: usize| forest.leaves.iter().all(|(_, c, _)| *c == class);
     let positive = forest.leaves.iter().all(|(.., weight)| *weight >= 0.0);
     let (limit, second) = if positive { (0.5, Second::Complement) } else { (0.0, Second::Negation) };
-    let (label, scores) = match labels {
-        [no, yes] if all_of(0) => {
+    let (label, scores) = match labels.len() {
+        2 if all_of(0) => {
             let scores = aggregated(&forest, b, x, 1, "SUM")?;
             let base = numbers(cx, "base_values").first().copied().unwrap_or(0.0);
             let base = number(b, b.ty(scores)?.dtype, base);
             let scores = b.op("Add", &[scores, base], vec![])?;
-            let label = scores::above(b, scores, limit, [*no, *yes])?;
+            let label = scores::above(b, scores, limit, labels)?;
             (label, scores::both(b, scores, second, transform)?)
         }
         _ => {
             let scores = aggregated(&forest, b, x, labels.len(), "SUM")?;
             let scores = with_base(cx, b, scores)?;
-            let label = match labels {
-                [no, yes] if all_of(1) => {
+            let label = match labels.len() {
+                2 if all_of(1) => {
                     let (one, two, axis) = (list(b, &[1]), list(b, &[2]), list(b, &[1]));
                     let score = b.op("Slice", &[scores, one, two, axis], vec![])?;
-                    scores::above(b, score, limit, [*no, *yes])?
+                    scores::above(b, score, limit, labels)?
                 }
-                [only] => scores::above(b, scores, 0.0, [0, *only])?,
+                1 => {
+                    let none = Scalar::I(0);
+                    let labels = Tensor::from_scalars(labels.dtype(), &[2], [none, labels.get(0)]);
+                    scores::above(b, scores, 0.0, labels)?
+                }
                 _ => scores::greatest(b, scores, labels)?,
             };
             (label, scores::transformed(b, scores, transform)?)

@@ -45,6 +45,7 @@ fn run_with(code: &Mapped, variant: u32) -> Result<f32, Status> {
         host: null_mut(),
         parallel_for: None,
         alloc: None,
+        host_op: None,
         trace: None,
         status: Status::default(),
     };

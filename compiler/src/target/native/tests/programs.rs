@@ -193,6 +193,7 @@ fn callbacks_are_called() {
         host: (&raw mut events).cast(),
         parallel_for: Some(backwards),
         alloc: None,
+        host_op: None,
         trace: Some(note),
         status: Status::default(),
     };

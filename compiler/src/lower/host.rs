@@ -1,0 +1,44 @@
+//! Calls of the host-op library. Like the kernels that rows give, its functions want operands and results
+//! that lie row-major and without gaps; they are told how many elements each has.
+
+use super::place::{Places, RootId};
+use burin_ir::Expr;
+use burin_ir::graph::{Graph, Node, Value};
+use burin_ir::ops::{Lower, Meaning};
+
+/// A call before memory is planned.
+pub(super) struct HostCall {
+    /// The function.
+    pub(super) op: &'static str,
+    /// What messages call the node.
+    pub(super) name: String,
+    /// The values that it reads.
+    pub(super) reads: Vec<Value>,
+    /// The values that it computes.
+    pub(super) results: Vec<Value>,
+    /// Their roots.
+    pub(super) writes: Vec<RootId>,
+    /// How many elements each of them has, operands first.
+    pub(super) elements: Vec<Expr>,
+}
+
+/// The call that a node is, if it is one.
+pub(super) fn call(graph: &Graph, places: &Places, node: Node) -> Result<Option<HostCall>, String> {
+    let n = &graph.nodes[node];
+    if !matches!(n.op.meaning, Meaning::Primitive(Lower::Host)) {
+        return Ok(None);
+    }
+    let function = burin_host::by_name(n.op.name)
+        .ok_or_else(|| format!("{}: the host-op library has no such function", graph.describe(node)))?;
+    let reads: Vec<Value> = n.inputs.iter().take(function.inputs.len()).copied().flatten().collect();
+    let results = n.outputs.clone();
+    let elements = reads.iter().chain(&results).map(|v| graph.tensor_type(*v).map(|t| t.elements()));
+    Ok(Some(HostCall {
+        op: n.op.name,
+        name: graph.describe(node),
+        writes: results.iter().map(|v| places.of(*v).root).collect(),
+        elements: elements.collect::<Option<_>>().ok_or("an operand is no tensor")?,
+        reads,
+        results,
+    }))
+}
