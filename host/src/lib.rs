@@ -11,8 +11,12 @@
 #![forbid(unsafe_code)]
 
 extern crate alloc;
+#[cfg(feature = "images")]
+extern crate std;
 
 mod buffers;
+#[cfg(feature = "images")]
+mod images;
 mod numbers;
 mod re2;
 mod regex;
@@ -103,7 +107,14 @@ impl Op {
 }
 
 /// The tables of the families.
-const FAMILIES: &[&[Op]] = &[texts::OPS, split::OPS, regex::OPS, numbers::OPS];
+const FAMILIES: &[&[Op]] = &[
+    texts::OPS,
+    split::OPS,
+    regex::OPS,
+    numbers::OPS,
+    #[cfg(feature = "images")]
+    images::OPS,
+];
 
 /// Every op that this build of the library has.
 pub fn all() -> impl Iterator<Item = &'static Op> {

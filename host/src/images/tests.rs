@@ -1,0 +1,1 @@
+//! Small images of every format, by their bytes.
