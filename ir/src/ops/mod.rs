@@ -13,6 +13,7 @@ pub mod control;
 pub mod conv;
 pub mod conv_transpose;
 pub mod convert;
+pub mod decode;
 pub mod deform;
 pub mod det;
 pub mod einsum;
@@ -120,6 +121,7 @@ pub const FAMILIES: &[&[OpRow]] = &[
     fourier::ROWS,
     texts::ROWS,
     ngrams::ROWS,
+    decode::ROWS,
     ml::features::ROWS,
     ml::linear::ROWS,
     ml::svm::ROWS,
