@@ -18,7 +18,9 @@ fn open(bytes: &[u8]) -> Result<hayro_jpeg2000::Image<'_>, String> {
     for stream in codestreams(bytes) {
         check(stream)?;
     }
-    hayro_jpeg2000::Image::new(bytes, &DecodeSettings::default()).map_err(|e| e.to_string())
+    // Otherwise whatever is missing would be gray or blurred.
+    let settings = DecodeSettings { strict: true, ..DecodeSettings::default() };
+    hayro_jpeg2000::Image::new(bytes, &settings).map_err(|e| e.to_string())
 }
 
 /// All codestreams of a file, which is one itself or consists of boxes.

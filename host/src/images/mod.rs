@@ -2,8 +2,8 @@
 //!
 //! The formats are those of ONNX's `ImageDecoder`, told apart by how their bytes begin. What comes out is
 //! what Pillow makes of the same bytes, the reference that ONNX records with: alpha is dropped, not
-//! blended; of samples wider than 8 bits the upper 8 remain; nothing is turned, but for TIFF's
-//! orientation; of several images the first is taken.
+//! blended; of samples wider than 8 bits the upper 8 remain (of gray ones too, which Pillow clips at 255);
+//! nothing is turned, but for TIFF's orientation; of several images the first is taken.
 //!
 //! As `ImageDecoder` has it, bytes that no image begins with are an empty image, of height and width 0. An
 //! image whose header is well and whose rest is not has a size and is an error when it is decoded. So is

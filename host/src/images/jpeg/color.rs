@@ -69,7 +69,7 @@ const fn fixed(x: f64) -> i32 {
 }
 
 /// Red, green and blue, in libjpeg's integers.
-fn rgb(y: u8, cb: u8, cr: u8) -> [u8; 3] {
+pub(in crate::images) fn rgb(y: u8, cb: u8, cr: u8) -> [u8; 3] {
     const HALF: i32 = 1 << 15;
     let (y, cb, cr) = (i32::from(y), i32::from(cb) - 128, i32::from(cr) - 128);
     let red = y + ((fixed(1.402) * cr + HALF) >> 16);

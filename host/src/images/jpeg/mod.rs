@@ -20,6 +20,7 @@ use alloc::vec::Vec;
 
 use super::{Image, Samples, Size, blank, number};
 use color::Space;
+pub(super) use color::rgb;
 use scan::{Scan, Table};
 
 /// Coefficients of a block, row by row.
