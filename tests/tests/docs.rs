@@ -24,9 +24,8 @@ Made from the op rows by `BLESS=1 cargo test -p burin-tests --test docs`; a test
   are read as well: where the schema was another, nodes are rewritten below the versions in brackets.
 - **Types**: what each operand may hold, and what an attribute that names a type may name. *Floats* are
   {floats}; *integers* {integers}; *numbers* both; *narrow* types, which are only moved and converted,
-  {narrow}; *any* means all of them and {bool}.
-- **Runs**: *compiled* ops become loops of the model's own code; *called* ones call the host-op library;
-  *not compiled* ones are evaluated by the interpreter alone, and the compiler refuses them.
+  {narrow}; *any* means all of them, {bool} and `text`.
+- **Runs**: *compiled* ops become loops of the model's own code; *called* ones call the host-op library.
 - **Off by**: how far compiled code may be from the interpreter, which computes in `f64` and rounds once:
   *ULPs* of the result, or a multiple of the unit roundoff *u* times the sum of the magnitudes of an element's
   terms, or of the *largest* such sum of all elements.
@@ -38,7 +37,7 @@ const RESOLVED_HEAD: &str = "
 
 Ops over sequences, optionals and maps leave nothing but the nodes of their elements: they are resolved
 while a model is imported, for which lengths, positions and presence have to be known. Identity, If and Loop
-go over such values as well. Elements are tensors, but not of strings.
+go over such values as well. Elements are tensors.
 
 ";
 
