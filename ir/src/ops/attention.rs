@@ -127,7 +127,7 @@ impl Heads {
 pub(super) fn sharing(queries: &Expr, keys: &Expr) -> Result<i64, String> {
     match (queries.as_const(), keys.as_const()) {
         _ if queries == keys => Ok(1),
-        (Some(q), Some(k)) if k > 0 && q % k == 0 => Ok(q / k),
+        (Some(q), Some(k)) if q > 0 && k > 0 && q % k == 0 => Ok(q / k),
         (Some(q), Some(k)) => Err(format!("{q} heads of queries cannot share {k} heads of keys")),
         _ => Err(format!("there are {queries} heads of queries and {keys} of keys, expected known numbers")),
     }

@@ -13,16 +13,19 @@ use crate::graph::Builder;
 use crate::graph::infer::{Cx, Info};
 use crate::types::TensorType;
 
-/// A PNM image of one row: a red and a blue pixel.
-const SAMPLE: &str =
-    "ImageDecoder(u8[17] = [80, 54, 10, 50, 32, 49, 10, 50, 53, 53, 10, 255, 0, 0, 0, 0, 255])";
+/// Samples have a PNM image of one row: a red and a blue pixel.
+macro_rules! sample {
+    ($op:literal, $rest:literal) => {
+        concat!($op, "(u8[17] = [80, 54, 10, 50, 32, 49, 10, 50, 53, 53, 10, 255, 0, 0, 0, 0, 255]", $rest)
+    };
+}
 
 /// The family.
 pub const ROWS: &[OpRow] = &[
     OpRow {
         effect: Effect::Host,
         attrs: &[AttrSpec::new("pixel_format", AttrKind::Str, Default::Str("RGB"))],
-        samples: &[SAMPLE],
+        samples: &[sample!("ImageDecoder", ")"), sample!("ImageDecoder", ") {pixel_format = \"Grayscale\"}")],
         ..OpRow::new(
             "ImageDecoder",
             Some(("", 20)),
@@ -42,7 +45,7 @@ pub const ROWS: &[OpRow] = &[
             encoded(cx)?;
             Ok(vec![TensorType::new(DType::I64, [2]).into()])
         },
-        &[],
+        &[sample!("ImageSize", ", text[1] = [\"RGB\"])")],
     ),
     OpRow {
         attrs: &[AttrSpec::new("pixel_format", AttrKind::Str, Default::Str("RGB"))],
@@ -53,7 +56,7 @@ pub const ROWS: &[OpRow] = &[
                 encoded(cx)?;
                 pixels(cx, &target(cx, 2, "size")?)
             },
-            &[],
+            &[sample!("ImageDecode", ", text[1] = [\"RGB\"], i64[2] = [1, 2])")],
         )
     },
 ];

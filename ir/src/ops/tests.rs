@@ -16,6 +16,15 @@ fn evaluate(text: &str) -> Vec<Tensor> {
 /// Every sample's node can be built and evaluated, and where it can be built with symbolic sizes,
 /// that gives the same results.
 #[test]
+fn heads_that_cannot_share_are_refused() {
+    for (q, k, fits) in [(6, 3, true), (3, 3, true), (0, 3, false), (4, 3, false), (3, 0, false)] {
+        let text = format!("Attention(f32[1,{q},2,4], f32[1,{k},2,4], f32[1,{k},2,4])");
+        let taken = Sample::parse(&text).expect("a sample").graph().is_ok();
+        assert_eq!(taken, fits, "{text}");
+    }
+}
+
+#[test]
 fn samples_evaluate() {
     for row in all() {
         assert!(!row.samples.is_empty() || row.regions > 0, "{row:?} has no samples");

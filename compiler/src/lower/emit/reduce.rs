@@ -10,6 +10,9 @@ use burin_ir::{DType, Expr, ReduceOp, ScalarOp, Symbol, Term, TermKind};
 /// Innermost variables of constant extent are unrolled while the reduction's body stands at most
 /// so many times.
 const UNROLLED_BODIES: i64 = 256;
+/// ... or so many times where it is computed under conditions, each of which makes blocks of code that all
+/// values stay alive over ...
+const UNROLLED_BRANCHES: i64 = 96;
 /// ... and one position's accumulator is updated at most so many times in a row.
 const UNROLLED_STEPS: i64 = 27;
 /// Sums of squares, and of terms that are no products, are taken in blocks of blocks, of so many
@@ -50,6 +53,15 @@ fn is_same(a: &Term, b: &Term) -> bool {
     }
 }
 
+/// Whether a term, or an operand of it down to that depth, is computed under a condition.
+fn has_condition(t: &Term, depth: usize) -> bool {
+    match t.kind() {
+        TermKind::If { .. } => true,
+        TermKind::Op(_, args) => depth > 0 && args.iter().any(|a| has_condition(a, depth - 1)),
+        _ => false,
+    }
+}
+
 impl Emitter<'_> {
     pub(super) fn reduce(
         &mut self,
@@ -84,12 +96,13 @@ impl Emitter<'_> {
         let extents = vars.iter().map(|(_, n)| self.depth_of_expr(n));
         let depth = symbols.chain(extents).max().unwrap_or(0).max(self.floor);
         let depth = depth.max(self.barrier()).max(self.pinned);
+        let most = if has_condition(body, 4) { UNROLLED_BRANCHES } else { UNROLLED_BODIES };
         let mut steps = 1;
         let mut unrolled = vars.len();
         while unrolled > 0
             && let Some(n) = vars[unrolled - 1].1.as_const()
             && steps * n <= UNROLLED_STEPS
-            && steps * n * todo.len() as i64 <= UNROLLED_BODIES
+            && steps * n * todo.len() as i64 <= most
         {
             steps *= n;
             unrolled -= 1;
