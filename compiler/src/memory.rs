@@ -40,9 +40,13 @@ pub struct Plan {
     pub typical_bound: i64,
 }
 
+/// Larger values are taken to be this, which is more than any memory has, so that sums and products of a few
+/// do not overflow.
+const LARGEST: i64 = 1 << 48;
+
 /// A number for an expression: with every dimension of typical size.
 pub fn typical(e: &Expr) -> i64 {
-    e.eval(&|_| Some(TYPICAL_DIM)).unwrap_or(i64::MAX / 4).max(0)
+    e.eval(&|_| Some(TYPICAL_DIM)).unwrap_or(LARGEST).clamp(0, LARGEST)
 }
 
 /// Rounds up to the arena's alignment.

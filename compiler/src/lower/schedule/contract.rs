@@ -110,6 +110,9 @@ fn dot(nest: &Nest, c: &Contraction, s: &mut Schedule) {
 /// Vectors of the widest tile of several rows: wider panels leave the rows too little of the cache.
 const MOST_VECTORS: i64 = 4;
 
+/// More blocks of rows are not tried.
+const MOST_BLOCKS: i64 = 1 << 16;
+
 /// The register tile with the least estimated cycles for the whole.
 fn register_tile(sizes: &Sizes, machine: &Machine) -> Tile {
     let registers = machine.registers as i64;
@@ -160,7 +163,8 @@ fn loop_order(
     let bytes = |of_columns: bool| -> i64 {
         let matching = c.loads.iter().filter(|l| l.depends_on(v) == of_columns);
         let each = matching.map(|l| {
-            let shared: i64 = others.clone().filter(|a| l.depends_on(*a)).map(size).product();
+            let shared =
+                others.clone().filter(|a| l.depends_on(*a)).map(size).fold(1i64, i64::saturating_mul);
             l.bytes / shared.max(1)
         });
         each.sum()
@@ -187,7 +191,7 @@ fn loop_order(
     let axis = natural[at];
     let count = count(axis);
     let streams = Streams { data, weights, tiles, room };
-    let blocks = (1..=count).min_by_key(|b| streams.bytes(*b)).unwrap_or(1);
+    let blocks = (1..=count.min(MOST_BLOCKS)).min_by_key(|b| streams.bytes(*b)).unwrap_or(1);
     let block = (count + blocks - 1) / blocks;
     order.extend(natural[..at].iter().map(|a| Level::Tiles(*a)));
     if block < count {

@@ -270,14 +270,15 @@ pub(super) fn tile_cost(sizes: &Sizes, tile: Tile, machine: &Machine) -> i64 {
     let width = tile.vectors * sizes.lanes;
     let tail = (sizes.columns % width + sizes.lanes - 1) / sizes.lanes;
     let columns = [(sizes.columns / width, tile.vectors), (1, tail)];
-    let mut sum = 0;
+    let mut sum = 0i64;
     for (outer, r2) in parts(sizes.outer_rows, tile.outer_rows) {
         for (inner, r1) in parts(sizes.rows, tile.rows) {
             for (blocks, n) in columns {
                 if r1 * r2 * n > 0 {
                     let evicted = if sizes.crowds(r1, r2) { EVICTED * r1 * r2 } else { 0 };
-                    sum +=
-                        outer * inner * blocks * (step(r1 * r2, n, sizes, machine).sixths() as i64 + evicted);
+                    let each = step(r1 * r2, n, sizes, machine).sixths() as i64 + evicted;
+                    let times = outer.saturating_mul(inner).saturating_mul(blocks);
+                    sum = sum.saturating_add(times.saturating_mul(each));
                 }
             }
         }

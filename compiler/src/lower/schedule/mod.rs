@@ -338,8 +338,8 @@ fn contraction(nest: &Nest) -> Option<Contraction> {
                 return;
             }
             let free = free_symbols(t);
-            let work: i64 =
-                nest.axes.iter().filter(|(s, _)| free.contains(s)).map(|(_, n)| typical(n)).product();
+            let own = nest.axes.iter().filter(|(s, _)| free.contains(s)).map(|(_, n)| typical(n));
+            let work = own.fold(1i64, i64::saturating_mul);
             let all_axes = nest.axes.iter().all(|(s, _)| free.contains(s));
             if all_axes && found.as_ref().is_none_or(|(w, _)| work > *w) {
                 let inner = vars.last().map(|(s, _)| *s);
