@@ -221,15 +221,12 @@ impl Reader<'_> {
         let mut first = true;
         while first || self.peek() != Some(']') {
             first = false;
-            if self.rest.starts_with("[:")
-                && let Some(end) = self.rest.find(":]")
-            {
+            if let Some((name, rest)) = self.rest.strip_prefix("[:").and_then(|rest| rest.split_once(":]")) {
                 // The `regex` crate knows the same names, and would take others for characters.
-                let (name, rest) = self.rest.split_at(end + 2);
-                if !POSIX.contains(&name[2..end].trim_start_matches('^')) {
-                    return Err(format!("there is no class {name}"));
+                if !POSIX.contains(&name.strip_prefix('^').unwrap_or(name)) {
+                    return Err(format!("there is no class [:{name}:]"));
                 }
-                self.out.push_str(name);
+                let _ = write!(self.out, "[:{name}:]");
                 self.rest = rest;
                 continue;
             }
@@ -256,15 +253,24 @@ impl Reader<'_> {
 
     /// What follows `(`: a group, with a name or with flags.
     fn group(&mut self) -> Result<(), String> {
+        if self.take("?)") {
+            // No flags for nothing.
+            return Ok(());
+        }
         self.out.push('(');
         if !self.take("?") {
             return Ok(());
         }
-        self.out.push('?');
         if self.take("P<") || self.take("<") {
-            self.out.push_str("P<");
+            let (name, rest) = self.rest.split_once('>').ok_or("the name of a group has no end")?;
+            if name.is_empty() || !name.chars().all(|c| c.is_alphanumeric() || c == '_') {
+                return Err(format!("a group cannot have the name {name:?}"));
+            }
+            // Nobody asks for what a group matches, so its name is not passed on.
+            self.rest = rest;
             return Ok(());
         }
+        self.out.push('?');
         let flags = self.rest.split([':', ')']).next().unwrap_or("");
         match flags.chars().find(|c| !"imsU-".contains(*c)) {
             Some(other) => Err(format!("there is no group (?{other}")),

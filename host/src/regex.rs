@@ -91,6 +91,7 @@ mod tests {
         check("a$", &["a"], &["a\n"]);
         check("a.c", &["abc", "aéc"], &["a\nc"]);
         check("(?s)a.c", &["a\nc"], &[]);
+        check("(?P<x>a)(?<x>b)(?i:c)(?)", &["abc", "abC"], &["aBc"]);
     }
 
     // By the description of RE2's syntax.
@@ -125,6 +126,7 @@ mod tests {
         check("[a~~b-]+", &["a~b-"], &[]);
         check("[+--]+", &["+,-"], &["."]);
         check("[[:alpha:][:^ascii:]]+", &["aé"], &["1"]);
+        check("[[:]+", &["[:"], &["a"]);
     }
 
     #[test]
@@ -170,7 +172,9 @@ mod tests {
             r"\x{110000}",
             r"\x{",
             "(?",
-            "(?P<a>b)(?P<a>c)",
+            "(?P<a.b>c)",
+            "(?P<>c)",
+            "(?P<a",
             "(((((a{100}){100}){100}){100}){100})",
         ];
         for pattern in others {
