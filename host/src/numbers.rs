@@ -8,6 +8,7 @@
 use alloc::format;
 use alloc::string::{String, ToString};
 use core::fmt::Display;
+use core::str::FromStr;
 
 use crate::buffers::{count, quoted, text, view, view_mut};
 use crate::{Kind, Op, Texts};
@@ -25,15 +26,13 @@ pub(crate) const OPS: &[Op] = &[
         name: "TextOfFloat32",
         inputs: &[Kind::F64],
         outputs: &[Kind::Text],
-        call: |inputs, outputs, texts| {
-            write(view(inputs[0])?, outputs, texts, |x: f64| plain(x, &(x as f32)))
-        },
+        call: |inputs, outputs, texts| write(view(inputs[0])?, outputs, texts, |x: f64| plain(x, x as f32)),
     },
     Op {
         name: "TextOfFloat64",
         inputs: &[Kind::F64],
         outputs: &[Kind::Text],
-        call: |inputs, outputs, texts| write(view(inputs[0])?, outputs, texts, |x: f64| plain(x, &x)),
+        call: |inputs, outputs, texts| write(view(inputs[0])?, outputs, texts, |x: f64| plain(x, x)),
     },
     Op {
         name: "TextToFloat",
@@ -76,17 +75,20 @@ fn read<T>(
     Ok(())
 }
 
-/// The text of `x`, with the digits of `digits`, which is the same value in its own width.
-fn plain(x: f64, digits: &dyn Display) -> String {
+/// The text of `x`, with the digits of `own`, which is the same value in its own width.
+fn plain<T: Display + FromStr + PartialEq>(x: f64, own: T) -> String {
     if x.is_nan() {
         return "NaN".to_string();
     }
     if x.is_infinite() {
         return if x > 0.0 { "INF" } else { "-INF" }.to_string();
     }
-    // Without a precision this is the shortest text that gives the value back, never with an exponent.
-    let shown = digits.to_string();
-    if shown.contains('.') { shown } else { shown + ".0" }
+    // Without a precision this is a shortest text that gives the value back, never with an exponent.
+    let shown = own.to_string();
+    let Some((_, fraction)) = shown.split_once('.') else { return shown + ".0" };
+    // Half-way between two of them NumPy takes the even one, as does a precision.
+    let even = format!("{own:.*}", fraction.len());
+    if even.parse().is_ok_and(|back: T| back == own) { even } else { shown }
 }
 
 fn float(text: &str) -> Result<f64, String> {
@@ -152,8 +154,8 @@ mod tests {
             ["0.1", "0.3333333333333333", "0.30000000000000004", "314.15926", "-2.0"]
         );
         assert_eq!(
-            shown("TextOfFloat32", &[f64::from(1e-7f32), 16777216.0, 1e20]),
-            ["0.0000001", "16777216.0", "100000000000000000000.0"]
+            shown("TextOfFloat32", &[f64::from(1e-7f32), 16777216.0, 1e20, 4063688.25, 499492.625]),
+            ["0.0000001", "16777216.0", "100000000000000000000.0", "4063688.2", "499492.62"]
         );
     }
 
