@@ -37,7 +37,7 @@ const RESOLVED_HEAD: &str = "
 
 Ops over sequences, optionals and maps leave nothing but the nodes of their elements: they are resolved
 while a model is imported, for which lengths, positions and presence have to be known. Identity, If and Loop
-go over such values as well. Elements are tensors.
+go over such values as well. Elements are tensors. Gradient leaves the nodes of the derivative.
 
 ";
 

@@ -124,6 +124,16 @@ impl<'a> Builder<'a> {
         })
     }
 
+    /// Calls `f` with a node of the graph as its row's functions see it.
+    pub(super) fn with_node<T>(
+        &mut self,
+        node: &NodeData,
+        f: impl FnOnce(&mut Self, &Cx<'_>) -> Result<T, String>,
+    ) -> Result<T, String> {
+        let args = operands(self.graph, &node.inputs);
+        self.with_cx(node.op, &node.attrs, &args, node.outputs.len(), &node.regions, f)
+    }
+
     /// Calls `f` with the node as its row's functions see it.
     fn with_cx<T>(
         &mut self,

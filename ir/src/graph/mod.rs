@@ -9,6 +9,7 @@
 //! enclosing region; every node fits its row's schema; every value's type is what its row infers.
 
 mod build;
+pub mod derive;
 pub mod eval;
 pub mod infer;
 mod known;

@@ -3,6 +3,7 @@
 //! Compiled code accumulates in [`accumulator`](crate::DType::accumulator), the reference in `f64` (floats) or in
 //! wrapping `i64` (integers, where the order of a sum does not matter).
 
+use super::gradient;
 use super::rules::{self, NUMBER};
 use super::{EvalCx, Lower, Meaning, OpRow, Tolerance, one, opt};
 use crate::attr::{Attr, AttrKind, AttrSpec, Default};
@@ -22,6 +23,7 @@ pub(super) const SUM_TOLERANCE: Tolerance = Tolerance::Sum(16.0);
 pub const ROWS: &[OpRow] = &[
     OpRow {
         eval: Some(matmul_eval),
+        grad: Some(gradient::matmul),
         tolerance: SUM_TOLERANCE,
         samples: &[
             "MatMul(f32[5,7], f32[7,3])",

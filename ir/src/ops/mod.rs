@@ -18,6 +18,7 @@ pub mod deform;
 pub mod det;
 pub mod einsum;
 pub mod fourier;
+mod gradient;
 pub mod grid;
 pub mod image;
 pub mod index;

@@ -4,6 +4,7 @@
 
 use super::axes::Axes;
 use super::contract::shared;
+use super::gradient;
 use super::rules::{self, ANY, indices};
 use super::shape::{numbers, read_sizes, size, target};
 use super::{Meaning, OpRow, many, one, opt};
@@ -27,6 +28,7 @@ const fn int(name: &'static str, default: i64) -> AttrSpec {
 /// The family.
 pub const ROWS: &[OpRow] = &[
     OpRow {
+        grad: Some(gradient::passed),
         checks: Some(expand_checks),
         samples: &[
             "Expand(f32[3,1], i64[3] = [2, 1, 4])",
@@ -42,6 +44,7 @@ pub const ROWS: &[OpRow] = &[
         )
     },
     OpRow {
+        grad: Some(gradient::transpose),
         attrs: &[AttrSpec::new("perm", AttrKind::Ints, Default::Absent)],
         samples: &[
             "Transpose(f32[3,5])",
@@ -57,6 +60,7 @@ pub const ROWS: &[OpRow] = &[
         )
     },
     OpRow {
+        grad: Some(gradient::concat),
         attrs: &[required("axis")],
         samples: &[
             "Concat(f32[2,3], f32[2,1], f32[2,0]) {axis = 1}",

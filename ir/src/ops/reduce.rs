@@ -8,6 +8,7 @@
 use super::Tolerance::{Exact, Sum, Ulps};
 use super::axes::Axes;
 use super::compose::cast;
+use super::gradient;
 use super::rules::{self, BOOL, NUMBER, Types};
 use super::{EvalCx, Lower, Meaning, OpRow, Port, Tolerance, one, opt};
 use crate::attr::{Attr, AttrKind, AttrSpec, Default};
@@ -57,8 +58,9 @@ macro_rules! samples {
 
 /// A primitive reduction.
 macro_rules! primitive {
-    ($name:literal, $since:literal, $types:ident, $op:ident, $mean:literal, $tolerance:expr, $int:literal) => {
+    ($name:literal, $since:literal, $types:ident, $op:ident, $mean:literal, $tolerance:expr, $int:literal, $grad:expr) => {
         OpRow {
+            grad: $grad,
             eval: Some(|e| reduce(e, ReduceOp::$op, $mean)),
             samples: samples!($name, "", $int),
             ..row(
@@ -142,11 +144,11 @@ macro_rules! position {
 
 /// The rows of this family.
 pub const ROWS: &[OpRow] = &[
-    primitive!("ReduceSum", 13, NUMBER, Sum, false, Sum(16.0), "i32[3,4]"),
-    primitive!("ReduceMean", 18, NUMBER, Sum, true, Sum(16.0), "i64[3,4]"),
-    primitive!("ReduceMax", 18, ORDERED, Max, false, Exact, "u8[3,4]"),
-    primitive!("ReduceMin", 18, ORDERED, Min, false, Exact, "bool[3,4]"),
-    primitive!("ReduceProd", 18, NUMBER, Prod, false, Ulps(32), "i32[3,4]"),
+    primitive!("ReduceSum", 13, NUMBER, Sum, false, Sum(16.0), "i32[3,4]", Some(gradient::sum)),
+    primitive!("ReduceMean", 18, NUMBER, Sum, true, Sum(16.0), "i64[3,4]", Some(gradient::mean)),
+    primitive!("ReduceMax", 18, ORDERED, Max, false, Exact, "u8[3,4]", Some(gradient::extreme)),
+    primitive!("ReduceMin", 18, ORDERED, Min, false, Exact, "bool[3,4]", Some(gradient::extreme)),
+    primitive!("ReduceProd", 18, NUMBER, Prod, false, Ulps(32), "i32[3,4]", None),
     composite!(
         "ReduceL1",
         NUMBER,

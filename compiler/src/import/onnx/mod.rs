@@ -21,6 +21,7 @@ mod contents;
 mod control;
 mod flex;
 mod fused;
+mod gradient;
 mod inputs;
 mod order;
 pub mod proto;

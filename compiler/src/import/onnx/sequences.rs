@@ -1,4 +1,4 @@
-//! The ops over sequences, optionals and maps: they are resolved while a model is imported, for which
+//! The ops over sequences, optionals, maps and names: they are resolved while a model is imported, for which
 //! lengths and positions have to be known.
 
 use super::body::{Importer, Site};
@@ -25,6 +25,7 @@ pub const OPS: &[(&str, &str)] = &[
     ("", "SequenceMap"),
     ("", "SplitToSequence"),
     ("ai.onnx.ml", "ZipMap"),
+    ("ai.onnx.preview.training", "Gradient"),
 ];
 
 impl<'m> Importer<'m, '_> {
@@ -69,6 +70,7 @@ impl<'m> Importer<'m, '_> {
             "SplitToSequence" => self.split(call, site)?,
             "ConcatFromSequence" => self.concat(call, site)?,
             "SequenceMap" => return self.sequence_map(site).map(Some),
+            "Gradient" => return self.gradient(call, site).map(Some),
             "Optional" => optional(site)?,
             "OptionalHasElement" => {
                 let there = !matches!(site.items.first(), None | Some(None | Some(Item::Optional(None))));
