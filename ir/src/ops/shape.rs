@@ -274,12 +274,21 @@ fn reshape_infer(cx: &Cx<'_>) -> Result<Vec<Info>, String> {
     Ok(vec![TensorType::new(data.dtype, shape).into()])
 }
 
+/// More sizes of a shape that is read make expressions too long.
+const MOST_READ: usize = 12;
+
 /// The result's shape where an element of the target is read from data, so that any of them may turn
 /// out to be 0 (the operand's dimension) or -1 (what is left).
 fn named_shape(cx: &Cx<'_>, from: &[Expr]) -> Result<Option<Vec<Expr>>, String> {
     let Some(given) = cx.known(1) else { return Ok(None) };
     if given.iter().all(|e| e.bounds(&Symbol::range).lo.is_some()) {
         return Ok(None);
+    }
+    if given.len() > MOST_READ {
+        return Err(format!(
+            "shape has {} sizes, some of which depend on data; at most {MOST_READ} may",
+            given.len()
+        ));
     }
     let copied = |(i, e): (usize, &Expr)| match from.get(i) {
         Some(d) if !cx.attrs.flag("allowzero") => e + &(e.is_zero() * d),

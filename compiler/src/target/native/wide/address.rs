@@ -174,23 +174,22 @@ impl Indices {
         let start = self.starts[buffer.index()];
         let offset = index.constant_term().checked_mul(bytes).and_then(|k| i32::try_from(k).ok());
         let offset = offset.ok_or("an offset of 2 GiB or more")?;
-        let terms = self.inwards(index.terms());
+        let scaled = |(a, c): (_, i64)| Some((a, c.checked_mul(bytes)?));
+        let terms: Option<Terms> = self.inwards(index.terms()).into_iter().map(scaled).collect();
+        let terms = terms.ok_or("a step that overflows")?;
         if terms.is_empty() {
             return Ok(Address { base: start, index: None, offset });
         }
         let innermost = self.before.len();
         let inner = terms.iter().position(|(a, _)| self.depth(a) == innermost).unwrap_or(terms.len());
-        let outer = terms[..inner].iter().map(|(a, c)| (a.clone(), c * bytes)).collect::<Terms>();
+        let outer: Terms = terms[..inner].to_vec();
         let base = if outer.is_empty() { start } else { self.known_sum(Some(buffer), outer)?.0 };
         let index = match &terms[inner..] {
             [] => None,
-            [(atoms, c)] if matches!(c * bytes, 1 | 2 | 4 | 8) => {
-                Some((self.product(innermost, atoms, 1)?, (c * bytes) as u8))
+            [(atoms, c)] if matches!(c, 1 | 2 | 4 | 8) => {
+                Some((self.product(innermost, atoms, 1)?, *c as u8))
             }
-            several => {
-                let several = several.iter().map(|(a, c)| (a.clone(), c * bytes)).collect();
-                Some((self.known_sum(None, several)?.0, 1))
-            }
+            several => Some((self.known_sum(None, several.to_vec())?.0, 1)),
         };
         Ok(Address { base, index, offset })
     }
