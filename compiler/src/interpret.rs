@@ -63,6 +63,7 @@ impl Texts {
 /// first, so that nothing that was never written is used unnoticed.
 pub fn run(program: &Program, dims: &[i64], inputs: &[Tensor]) -> Result<Vec<Tensor>, String> {
     let mut symbols: HashMap<Symbol, i64> = program.dims.iter().copied().zip(dims.iter().copied()).collect();
+    symbols.insert(Program::workers(), 1);
     for (s, e) in &program.lets {
         let v = value(e, &symbols)?;
         symbols.insert(*s, v);

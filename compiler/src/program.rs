@@ -2,8 +2,9 @@
 //! target needs to emit it. Blocks of steps, most of them calls of kernels, over buffers whose places
 //! are known.
 //!
-//! Offsets and sizes are expressions over symbols: the entry's dimensions, [`Program::lets`], which are
-//! evaluated in order at the start of a call, and those that steps set, each before its first use.
+//! Offsets and sizes are expressions over symbols: the entry's dimensions, the number of workers,
+//! [`Program::lets`], which are evaluated in order at the start of a call, and those that steps set, each
+//! before its first use.
 //! Buffers that live in the arena at the same time never overlap, whatever the dimensions are. What has
 //! a size that depends on data lies in a slot, for which memory is asked for during the run.
 
@@ -19,7 +20,7 @@ pub struct Program {
     pub name: String,
     /// The dimensions that a call gives.
     pub dims: Vec<Symbol>,
-    /// Symbols defined by expressions over `dims` and earlier ones.
+    /// Symbols defined by expressions over `dims`, [`Program::workers`] and earlier ones.
     pub lets: Vec<(Symbol, Expr)>,
     /// What goes in.
     pub inputs: Vec<Port>,
@@ -47,7 +48,7 @@ pub struct Program {
     pub slots: usize,
     /// Bytes of the arena without scratch.
     pub arena_bytes: Expr,
-    /// Bytes of scratch for each worker.
+    /// Bytes of scratch for each worker, where its size does not depend on data.
     pub scratch_bytes: Expr,
     /// The names of the graph's nodes, for messages.
     pub nodes: Vec<String>,
@@ -93,6 +94,11 @@ impl Place {
 }
 
 impl Program {
+    /// The symbol of the number of workers, which is set before all others but the dimensions.
+    pub fn workers() -> Symbol {
+        Symbol::new("?workers")
+    }
+
     /// The symbols that steps set, in the order of the blocks.
     pub fn set_by_steps(&self) -> impl Iterator<Item = Symbol> {
         self.blocks.iter().flatten().filter_map(|s| match s {
@@ -240,6 +246,9 @@ pub struct Call {
     pub dims: Vec<Expr>,
     /// The number of tasks: the extent of the kernel's parallel loop, or 1 where it has none.
     pub tasks: Expr,
+    /// The bytes between the scratch of one worker and that of the next: all that one of them has. The
+    /// arguments are worker 0's. A call of one task needs no other.
+    pub scratch: Expr,
     /// The node that it ends with, in [`Program::nodes`].
     pub node: usize,
     /// Floating-point operations.

@@ -4,7 +4,8 @@
 use crate::native;
 use burin_ir::graph::{self, Graph, eval};
 use burin_ir::{DType, Scalar, Tensor};
-use burin_runtime::Session;
+use burin_runtime::{Executor, Pool, Serial, Session};
+use std::sync::Arc;
 
 /// Floats of either sign.
 pub fn floats(shape: &[usize]) -> Tensor {
@@ -42,19 +43,25 @@ pub fn ints(v: &[i64]) -> Tensor {
     Tensor::new(&[v.len()], v)
 }
 
-/// Runs a graph on each set of inputs at every level that this machine has, one session for all.
+/// Runs a graph on each set of inputs at every level that this machine has, one session for all, and one
+/// more of several threads.
 ///
 /// # Panics
 /// If compiled code gives another result than the evaluator.
 pub fn agree(text: &str, calls: &[Vec<Tensor>]) {
     let g = parse(text);
+    let pool = Arc::new(Pool::new(3).expect("threads"));
     let mut checked = 0;
     for target in native::levels() {
         let model = native::compile(&g, &target).expect("compiles").load().expect("loads");
-        let mut session = Session::new(&model).expect("a session");
+        let session =
+            |workers: Arc<dyn Executor>| Session::new(&model).expect("a session").with_executor(workers);
+        let (mut alone, mut shared) = (session(Arc::new(Serial)), session(pool.clone()));
         for inputs in calls {
             let expected = eval::eval(&g, inputs, &[]).expect("evaluates").outputs;
-            let found = native::run(&mut session, inputs).expect("runs");
+            let found = native::run(&mut alone, inputs).expect("runs");
+            let by_several = native::run(&mut shared, inputs).expect("runs on several threads");
+            assert!(by_several == found, "{text}\n{inputs:?}: several threads give other bits");
             for (f, e) in found.iter().zip(&expected) {
                 assert_eq!((f.shape(), f.dtype()), (e.shape(), e.dtype()), "{text}\n{inputs:?}");
                 for (a, b) in f.to_f64s().into_iter().zip(e.to_f64s()) {

@@ -374,20 +374,3 @@ fn what_is_distinct_is_counted() {
         ],
     );
 }
-
-/// Workers' memory is there before a run begins.
-#[test]
-fn scratch_of_a_size_from_data_is_refused() {
-    let text = "graph @sorted(%x: f32[n]) {
-  %where = NonZero(%x)
-  %y = Unique(%where)
-  return %y
-}
-";
-    let g = parse(text);
-    for target in native::levels() {
-        let e = native::compile(&g, &target).expect_err("it is refused");
-        assert!(e.contains("Unique") || e.contains("Distinct"), "{e}");
-        assert!(e.contains("depends on data"), "{e}");
-    }
-}

@@ -7,7 +7,6 @@ use super::level::{Level, Lowering};
 use super::place::{Places, RootId};
 use super::procedure::{self, ProcedureCall};
 use super::regions;
-use super::sizes::follows;
 use crate::graph::fuse::{self, Fate, Fusion};
 use burin_ir::graph::{Graph, Node, Value};
 use burin_ir::{DType, Expr, Symbol};
@@ -150,15 +149,7 @@ impl Events<'_> {
             return regions::control(self, node, lowering)
                 .map_err(|e| format!("{} cannot be compiled: {e}", self.graph.describe(node)));
         }
-        if let Some(call) = procedure::call(self.graph, self.places, node)? {
-            // Scratch is there before the run begins.
-            let (_, scratch) = call.scratch();
-            if !follows(&scratch, &lowering.constant) {
-                let name = self.graph.describe(node);
-                return Err(format!(
-                    "{name} cannot be compiled: it needs {scratch} bytes for each worker, which depends on data"
-                ));
-            }
+        if let Some(call) = procedure::call(self.graph, self.places, node, &lowering.constant)? {
             if fuse::is_update(data) {
                 let mut copies = Vec::new();
                 draft(self.graph, self.fusion, self.places, data.outputs[0], &mut copies)?;

@@ -8,7 +8,7 @@ use super::kernels::{Group, Kernels};
 use super::level::{Entry, Level, Lowering};
 use super::named::Named;
 use super::place::{Root, RootId};
-use super::procedure::ProcedureCall;
+use super::procedure::{self, ProcedureCall};
 use super::schedule::Machine;
 use super::sizes;
 use super::texts;
@@ -201,10 +201,16 @@ impl Writer<'_> {
     /// The call of a kernel that a row gives.
     fn procedure(&mut self, site: &Site<'_>, p: &ProcedureCall, number: usize) -> Step {
         let results = &site.level.graph.nodes[p.node].outputs;
-        let (scratch, bytes) = p.scratch();
+        let (scratch, bytes) = procedure::scratch(&p.kernel);
+        if p.scratch.is_none() {
+            self.program.scratch_bytes = self.program.scratch_bytes.maximum(&bytes);
+        }
+        let own = |at: Expr| match p.scratch {
+            Some(root) => site.place(root, &at),
+            None => Place::Scratch(at),
+        };
         let tensors = p.reads.iter().chain(results).map(|v| site.value(*v));
-        let args = tensors.chain(scratch.into_iter().map(Place::Scratch)).collect();
-        self.program.scratch_bytes = self.program.scratch_bytes.maximum(&bytes);
+        let args = tensors.chain(scratch.into_iter().map(own)).collect();
         let group = self.kernels.group(number, &[p.node], results.first().copied(), &site.level.places);
         self.report.groups.push(group);
         let name = site.level.graph.describe(p.node);
@@ -230,6 +236,7 @@ impl Writer<'_> {
             args,
             dims: kernel.dims.iter().map(|s| named.resolve(&(*s).into())).collect(),
             tasks: named.resolve(&tasks(kernel)),
+            scratch: procedure::scratch(kernel).1,
             node: self.node_name(name),
             flops,
             bytes: named.resolve(&kept.fold(Expr::ZERO, |s, b| s + &b.len * (b.dtype.bytes() as i64))),
@@ -299,7 +306,7 @@ impl Writer<'_> {
 }
 
 /// The number of tasks of a kernel: the extent of its parallel loop.
-fn tasks(kernel: &Kernel) -> Expr {
+pub(super) fn tasks(kernel: &Kernel) -> Expr {
     match &kernel.body[..] {
         [Stmt::For(l)] if l.kind == LoopKind::Parallel => l.extent.clone(),
         _ => Expr::ONE,

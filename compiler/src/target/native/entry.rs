@@ -1,7 +1,7 @@
 //! The `plan` and `run` functions around a program's kernels.
 //!
-//! Both keep a table of 64-bit integers on their stack: the call's dimensions, then the program's
-//! `lets`. So that the time to compile stays linear in the length of the program, what is long is
+//! Both keep a table of 64-bit integers on their stack: the call's dimensions, the number of workers, then
+//! the program's `lets`. So that the time to compile stays linear in the length of the program, what is long is
 //! cut into functions of at most [`PER_FUNCTION`] pieces that take the table's address: those that
 //! evaluate `lets`, and those that run steps ([`steps`](super::steps)). All calls of kernels go through one
 //! function, which does the tracing and chooses between the caller's `parallel_for` and a plain call.
@@ -12,7 +12,7 @@
 //! Neither asks the CPU whether it has what the code needs: [`choose`](super::choose) does.
 //!
 //! The arena: the buffers' part, rounded up to the ABI's alignment, then one scratch area for each
-//! worker, whose size is rounded up as well.
+//! worker, whose size is rounded up as well. A call of one task runs it as worker 0.
 
 use super::NativeError;
 use super::checked::Checked;
@@ -70,20 +70,30 @@ pub struct Entry<'a> {
 pub(super) struct Layout {
     pub(super) name: &'static str,
     dims: usize,
+    workers: usize,
     status: usize,
 }
 
-pub(super) const PLAN: Layout =
-    Layout { name: "plan", dims: offset_of!(Plan, dims), status: offset_of!(Plan, status) };
-pub(super) const RUN: Layout =
-    Layout { name: "run", dims: offset_of!(Call, dims), status: offset_of!(Call, status) };
+pub(super) const PLAN: Layout = Layout {
+    name: "plan",
+    dims: offset_of!(Plan, dims),
+    workers: offset_of!(Plan, workers),
+    status: offset_of!(Plan, status),
+};
+pub(super) const RUN: Layout = Layout {
+    name: "run",
+    dims: offset_of!(Call, dims),
+    workers: offset_of!(Call, workers),
+    status: offset_of!(Call, status),
+};
 
 impl<'a> Entry<'a> {
     /// The entry of a program whose kernels begin at the number `first` in the blob.
     pub fn new(program: &'a Program, target: &'a TargetSpec, first: usize) -> Entry<'a> {
-        let given = program.dims.iter().copied().chain(program.lets.iter().map(|(s, _)| *s));
+        let given = program.dims.iter().copied().chain([Program::workers()]);
+        let lets = program.lets.iter().map(|(s, _)| *s);
         let mut table = HashMap::new();
-        for s in given.chain(program.set_by_steps()) {
+        for s in given.chain(lets).chain(program.set_by_steps()) {
             let next = table.len();
             table.entry(s).or_insert(next);
         }
@@ -192,7 +202,8 @@ impl<'a> Entry<'a> {
         Ok(())
     }
 
-    /// What `plan` and `run` begin with: the dimensions checked and copied, the `lets` evaluated.
+    /// What `plan` and `run` begin with: the dimensions checked and copied with the number of workers, the
+    /// `lets` evaluated.
     /// Answers the table's address.
     fn prologue(&self, b: &mut FunctionBuilder<'_>, call: Value, layout: &Layout) -> Value {
         let slot = words_on_stack(b, self.table.len() + self.program.slots);
@@ -210,6 +221,9 @@ impl<'a> Entry<'a> {
             b.ins().brif(negative, bad_dim, &[BlockArg::from(v), BlockArg::from(i)], next, &[]);
             b.switch_to_block(next);
         }
+        let workers = b.ins().load(types::I32, memory(), call, layout.workers as i32);
+        let workers = b.ins().uextend(types::I64, workers);
+        b.ins().store(memory(), workers, table, self.table[&Program::workers()] as i32 * 8);
         let mut overflow = b.ins().iconst(types::I8, 0);
         for i in 0..self.program.lets.len().div_ceil(PER_FUNCTION) {
             let f = import(b, self.number(Part::Lets(i)), Self::signature(Part::Lets(i)));
@@ -263,7 +277,8 @@ impl<'a> Entry<'a> {
         };
         let inputs = extents(b, &self.program.inputs, &|_| false)?;
         let outputs = extents(b, &self.program.outputs, &|i| self.program.unbounded(i))?;
-        let total = self.arena(b, plan, &mut checked)?;
+        let scratch = aligned(&self.program.scratch_bytes) * Expr::from(Program::workers());
+        let total = checked.emit(b, &(aligned(&self.program.arena_bytes) + scratch))?;
         let overflow = checked.overflow;
         self.refuse_overflow(b, plan, &PLAN, overflow);
         self.refuse_negative(b, plan, least);
@@ -291,21 +306,6 @@ impl<'a> Entry<'a> {
         let zero = b.ins().iconst(types::I64, 0);
         answer(b, plan, &PLAN, code::OUT_OF_RANGE, none, least, zero);
         b.switch_to_block(next);
-    }
-
-    /// Bytes of the whole arena.
-    fn arena(
-        &self,
-        b: &mut FunctionBuilder<'_>,
-        plan: Value,
-        checked: &mut Checked<'_>,
-    ) -> Result<Value, String> {
-        let buffers = checked.emit(b, &aligned(&self.program.arena_bytes))?;
-        let scratch = checked.emit(b, &aligned(&self.program.scratch_bytes))?;
-        let workers = b.ins().load(types::I32, memory(), plan, offset_of!(Plan, workers) as i32);
-        let workers = b.ins().uextend(types::I64, workers);
-        let scratch = checked.multiply(b, scratch, workers);
-        Ok(checked.add(b, buffers, scratch))
     }
 
     fn run_body(&self, b: &mut FunctionBuilder<'_>, call: Value) -> Result<(), String> {

@@ -301,7 +301,7 @@ impl<'a, 'e> Steps<'a, 'e> {
             frame.push(self.value(b, dim)?);
         }
         if has_scratch(kernel) {
-            frame.push(self.value(b, &aligned(&self.entry.program.scratch_bytes))?);
+            frame.push(self.value(b, &step.scratch)?);
         }
         Ok(frame)
     }
