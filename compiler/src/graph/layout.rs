@@ -10,7 +10,7 @@
 //! Where an order ends (an output of the model, a change of shape) elements are copied once; what
 //! [`Orders::changes`] counts.
 
-use super::fuse::definition;
+use super::node::definition;
 use burin_ir::graph::{Constant, Graph, Node, Value};
 use burin_ir::ops::Meaning;
 use burin_ir::{Element, Expr, ReduceOp, ScalarOp, Symbol, Term, TermKind};

@@ -13,6 +13,7 @@ pub mod fold;
 pub mod fuel;
 pub mod fuse;
 pub mod layout;
+pub mod node;
 pub mod pad;
 pub mod quads;
 pub mod rewrite;

@@ -5,7 +5,7 @@
 //! `0.0`.
 
 use super::fold::constant_op;
-use super::fuse::open_requirements;
+use super::node::open_requirements;
 use super::rewrite::{Outcome, Rewriter, Site, rewrite};
 use super::{Fuel, Report};
 use burin_ir::graph::{Constant, Graph, Value};

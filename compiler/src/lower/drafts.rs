@@ -4,7 +4,8 @@
 use super::events::Draft;
 use super::group::{self, Layout};
 use super::place::{Places, Root, RootId};
-use crate::graph::fuse::{Fusion, assembled_parts, fill_value};
+use crate::graph::fuse::Fusion;
+use crate::graph::node::{assembled_parts, fill_value};
 use burin_ir::graph::{Graph, Value};
 use burin_ir::{Expr, TensorType};
 

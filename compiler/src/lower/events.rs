@@ -7,7 +7,8 @@ use super::level::{Level, Lowering};
 use super::place::{Places, RootId};
 use super::procedure::{self, ProcedureCall};
 use super::regions;
-use crate::graph::fuse::{self, Fate, Fusion};
+use crate::graph::fuse::{Fate, Fusion};
+use crate::graph::node::{is_update, open_requirements};
 use burin_ir::graph::{Graph, Node, Value};
 use burin_ir::{DType, Expr, Symbol};
 use std::collections::HashSet;
@@ -143,14 +144,14 @@ impl Events<'_> {
 
     fn node(&mut self, node: Node, lowering: &mut Lowering<'_>) -> Result<(), String> {
         let data = &self.graph.nodes[node];
-        let open = fuse::open_requirements(self.graph, node)?;
+        let open = open_requirements(self.graph, node)?;
         self.all.extend(open.into_iter().map(|e| Event::Check(e, self.graph.describe(node))));
         if !data.regions.is_empty() {
             return regions::control(self, node, lowering)
                 .map_err(|e| format!("{} cannot be compiled: {e}", self.graph.describe(node)));
         }
         if let Some(call) = procedure::call(self.graph, self.places, node, &lowering.constant)? {
-            if fuse::is_update(data) {
+            if is_update(data) {
                 let mut copies = Vec::new();
                 draft(self.graph, self.fusion, self.places, data.outputs[0], &mut copies)?;
                 self.calls(copies);

@@ -3,7 +3,8 @@
 
 use super::named::Named;
 use super::nest::{Nest, NestBuffer, Store};
-use crate::graph::fuse::{self, Fate, Fusion};
+use crate::graph::fuse::{Fate, Fusion};
+use crate::graph::node;
 use crate::packing::PANEL;
 use burin_ir::graph::{Constant, Graph, Node, Value};
 use burin_ir::loops::Access;
@@ -294,7 +295,7 @@ impl<'a> Inliner<'a> {
     /// The definition of a value's element, with its operands' elements in it.
     fn define(&mut self, v: Value, at: &[Expr]) -> Result<Term, String> {
         let (node, result) = self.graph.producer(v).ok_or("a value without a producer is not stored")?;
-        let e = self.named.element(fuse::definition(self.graph, node, result)?);
+        let e = self.named.element(node::definition(self.graph, node, result)?);
         self.nodes.push(node);
         let mut names: HashMap<Symbol, Expr> = e.axes.iter().copied().zip(at.iter().cloned()).collect();
         for s in e.body.bound_symbols() {

@@ -8,8 +8,9 @@
 
 use super::group::{self, Layout};
 use super::nest::visit;
-use crate::graph::fuse::{Fate, Fusion, assembled_parts, is_update};
+use crate::graph::fuse::{Fate, Fusion};
 use crate::graph::layout::{factors, first_load};
+use crate::graph::node::{assembled_parts, is_update};
 use crate::packing::PANEL;
 use burin_ir::graph::{Graph, Value};
 use burin_ir::{Expr, Symbol, Term, TermKind};

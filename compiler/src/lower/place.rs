@@ -9,7 +9,8 @@
 use super::group::{Layout, Layouts};
 use super::pack;
 use super::sizes::follows;
-use crate::graph::fuse::{self, Fate, Fusion, assembled_parts, is_retyped};
+use crate::graph::fuse::{Fate, Fusion, is_retyped};
+use crate::graph::node::{self, assembled_parts};
 use burin_ir::graph::{Def, Graph, Value};
 use burin_ir::{Expr, Symbol, TensorType};
 use std::collections::{HashMap, HashSet};
@@ -111,7 +112,7 @@ impl Places {
             .collect();
         let changeable = fusion.changeable(graph);
         for node in &graph.regions[graph.body].nodes {
-            let changes = fuse::is_update(&graph.nodes[*node]);
+            let changes = node::is_update(&graph.nodes[*node]);
             let free = |v: Value| if changes { changeable.contains(&v) } else { !pinned.contains(&v) };
             for v in &graph.nodes[*node].outputs {
                 places.claim_parts(graph, fusion, *v, (&viewed, &free), known);

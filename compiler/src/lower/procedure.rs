@@ -8,7 +8,7 @@
 use super::place::{Places, Root, RootId};
 use super::sizes::follows;
 use super::steps::tasks;
-use crate::graph::fuse;
+use crate::graph::node;
 use crate::memory::aligned;
 use crate::program::Program;
 use burin_ir::graph::{Graph, Node, Value};
@@ -38,7 +38,7 @@ pub(super) fn call(
     node: Node,
     constant: &HashSet<Symbol>,
 ) -> Result<Option<ProcedureCall>, String> {
-    let Some(p) = fuse::procedure(graph, node)? else { return Ok(None) };
+    let Some(p) = node::procedure(graph, node)? else { return Ok(None) };
     let n = &graph.nodes[node];
     let operand = |i: &usize| n.inputs.get(*i).copied().flatten().ok_or("an absent operand is read");
     let reads = p.reads.iter().map(operand).collect::<Result<Vec<Value>, _>>()?;

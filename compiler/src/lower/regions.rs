@@ -12,7 +12,7 @@ use super::group::{self, Layout};
 use super::level::{Entry, Level, Lowering};
 use super::place::{Places, Root, RootId};
 use super::sizes::follows;
-use crate::graph::fuse::captures;
+use crate::graph::node::captures;
 use crate::memory::typical;
 use burin_ir::graph::{Graph, Node, NodeData, Region, Value};
 use burin_ir::ops::control::reversed;
