@@ -44,12 +44,16 @@ pub(crate) struct Stated {
     /// Fix the contents of an input of integers or bools, which is no input then
     #[arg(long = "fix", value_name = "NAME=V,..", value_parser = parse_contents)]
     fixed: Vec<(String, Vec<i64>)>,
+    /// The keys of an input that is a map: integers or texts, a column of the input for each
+    #[arg(long, value_name = "NAME=A,B,..", value_parser = parse_keys)]
+    keys: Vec<(String, Keys)>,
 }
 
 impl Stated {
     fn is_empty(&self) -> bool {
-        let Stated { lengths, present, shapes, fixed } = self;
-        lengths.is_empty() && present.is_empty() && shapes.is_empty() && fixed.is_empty()
+        let Stated { lengths, present, shapes, fixed, keys } = self;
+        let structure = lengths.is_empty() && present.is_empty() && keys.is_empty();
+        structure && shapes.is_empty() && fixed.is_empty()
     }
 }
 
@@ -85,6 +89,13 @@ fn parse_contents(text: &str) -> Result<(String, Vec<i64>), String> {
     })
 }
 
+/// Integers where all are, else texts.
+fn parse_keys(text: &str) -> Result<(String, Keys), String> {
+    let (name, all) = parse_list(text, |key| Ok(key.to_owned()))?;
+    let integers: Option<Vec<i64>> = all.iter().map(|k| k.parse().ok()).collect();
+    Ok((name, integers.map_or(Keys::Texts(all), Keys::Ints)))
+}
+
 /// The keys of the outputs that are sequences of maps, by the outputs' names.
 pub(crate) type AllKeys = Vec<(String, Keys)>;
 
@@ -100,8 +111,8 @@ pub(crate) fn load_with_keys(
     stated: &Stated,
 ) -> Result<(Graph, AllKeys), Failure> {
     if path.extension().is_some_and(|e| e.eq_ignore_ascii_case("onnx")) || !is_text(path)? {
-        let Stated { lengths, present, shapes, fixed } = stated.clone();
-        let options = onnx::Options { dims: dims.to_vec(), lengths, present, shapes, fixed };
+        let Stated { lengths, present, shapes, fixed, keys } = stated.clone();
+        let options = onnx::Options { dims: dims.to_vec(), lengths, present, shapes, fixed, keys };
         let imported = onnx::Model::open(path)?.import(&options)?;
         let keys = imported.outputs.into_iter().filter_map(|(name, form)| match form {
             Form::Maps(keys) => Some((name, keys)),
@@ -111,7 +122,7 @@ pub(crate) fn load_with_keys(
     }
     let of = |e: String| Failure::Input(format!("{}: {e}", path.display()));
     if !stated.is_empty() {
-        return Err(of("--length, --present, --shape and --fix are for ONNX models".to_owned()));
+        return Err(of("--length, --present, --shape, --fix and --keys are for ONNX models".to_owned()));
     }
     let text = read_text(path)?;
     let folder = path.parent().unwrap_or(Path::new("")).to_owned();

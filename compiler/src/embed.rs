@@ -135,6 +135,12 @@ impl Model {
         self
     }
 
+    /// The keys of an input of an ONNX model that is a map.
+    pub fn keys(mut self, name: impl Into<String>, keys: onnx::Keys) -> Model {
+        self.options.keys.push((name.into(), keys));
+        self
+    }
+
     /// The CPU level, or several such as `v3,v4`, of which the best one is taken that the CPU has where
     /// the program runs; as for `burin build --cpu`. Without it: the target's default.
     pub fn cpu(mut self, levels: impl Into<String>) -> Model {
@@ -203,9 +209,10 @@ impl Model {
             Source::File(path) => onnx::import(path, &self.options).map_err(|e| EmbedError(e.to_string())),
             Source::Graph(graph) => {
                 let mut graph = Graph::clone(graph);
-                let onnx::Options { dims, lengths, present, shapes, fixed } = &self.options;
-                if !(lengths.is_empty() && present.is_empty() && shapes.is_empty() && fixed.is_empty()) {
-                    return Err(self.fail(&"length, present, shape and fix are for ONNX models"));
+                let onnx::Options { dims, lengths, present, shapes, fixed, keys } = &self.options;
+                let structure = lengths.is_empty() && present.is_empty() && keys.is_empty();
+                if !structure || !shapes.is_empty() || !fixed.is_empty() {
+                    return Err(self.fail(&"length, present, shape, fix and keys are for ONNX models"));
                 }
                 if !dims.is_empty() {
                     crate::graph::bind::dims(&mut graph, dims).map_err(|e| self.fail(&e))?;

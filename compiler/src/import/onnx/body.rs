@@ -185,7 +185,7 @@ impl<'m> Importer<'m, '_> {
     ) -> Result<(Ports, Ports), String> {
         let mut scope = Scope::default();
         self.initializers(proto, &mut scope)?;
-        let (mut all, mut inputs) = (Inputs::new(options), Vec::new());
+        let (mut all, mut inputs) = (Inputs::new(options, proto), Vec::new());
         for i in proto.given() {
             let (item, form) = self.input(i, &mut all)?;
             scope.define(&i.name, Some(item))?;

@@ -6,12 +6,14 @@
 
 use super::body::{Importer, Scope};
 use super::inputs::Dimensions;
-use super::proto::{ElementTypeProto, TensorTypeProto, TypeProto, TypeValue, ValueInfoProto};
-use super::structure::{Form, Item, MAX_LENGTH, Ports, Sequence};
+use super::maps;
+use super::proto::{ElementTypeProto, GraphProto, TensorTypeProto, TypeProto, TypeValue, ValueInfoProto};
+use super::structure::{Form, Item, Keys, MAX_LENGTH, Ports, Sequence};
 use super::{Options, tensor};
 use burin_ir::graph::{Constant, Value};
 use burin_ir::{DType, Scalar, Tensor, TensorType};
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 
 /// What is said of the inputs.
 pub(super) struct Inputs<'o> {
@@ -20,12 +22,16 @@ pub(super) struct Inputs<'o> {
     /// The names that options speak of and that were met, with the option.
     used: HashSet<(&'static str, String)>,
     names: HashSet<String>,
+    /// The keys of maps that nodes tell, by the maps' names.
+    vocabularies: HashMap<String, Keys>,
 }
 
 impl<'o> Inputs<'o> {
-    pub(super) fn new(options: &'o Options) -> Inputs<'o> {
+    pub(super) fn new(options: &'o Options, g: &GraphProto) -> Inputs<'o> {
         let dims = Dimensions::new(&options.dims);
-        Inputs { options, dims, used: HashSet::new(), names: HashSet::new() }
+        let maps = g.given().filter(|i| i.r#type.as_ref().is_some_and(maps::is_map)).map(|i| &i.name);
+        let told = maps.filter_map(|name| Some((name.clone(), maps::vocabulary(&g.node, name)?)));
+        Inputs { options, dims, used: HashSet::new(), names: HashSet::new(), vocabularies: told.collect() }
     }
 
     /// What an option says of a name.
@@ -45,7 +51,8 @@ impl<'o> Inputs<'o> {
         let presence = o.present.iter().map(|(n, _)| ("--present", n, "an optional"));
         let shapes = o.shapes.iter().map(|(n, _)| ("--shape", n, "a tensor"));
         let fixed = o.fixed.iter().map(|(n, _)| ("--fix", n, "a tensor"));
-        let mut all = lengths.chain(presence).chain(shapes).chain(fixed);
+        let keys = o.keys.iter().map(|(n, _)| ("--keys", n, "a map"));
+        let mut all = lengths.chain(presence).chain(shapes).chain(fixed).chain(keys);
         match all.find(|(option, name, _)| !self.used.contains(&(*option, (*name).clone()))) {
             Some((option, name, kind)) => {
                 Err(format!("{option} {name}: the model has no input of that name that is {kind}"))
@@ -120,7 +127,14 @@ impl<'m> Importer<'m, '_> {
                 let held = there.then(|| self.input_of(name, of, all)).transpose()?;
                 Ok(Item::Optional(held.map(Box::new)))
             }
-            Some(TypeValue::Map(_)) => Err("maps are not supported as inputs".into()),
+            Some(TypeValue::Map(declared)) => {
+                let stated = all.stated("--keys", &options.keys, name);
+                let keys = stated.or_else(|| all.vocabularies.get(name).cloned()).ok_or_else(|| {
+                    format!("it is a map, whose keys must be known when compiling: give --keys {name}=A,B,..")
+                })?;
+                let v = self.add_input(name, maps::row_type(declared, &keys)?, all)?;
+                Ok(Item::Maps(Arc::new(keys), v))
+            }
             Some(TypeValue::SparseTensor(_)) => Err("sparse tensors are not supported".into()),
             Some(TypeValue::Opaque(_)) => Err("opaque types are not supported".into()),
             None => Err("it has no type".into()),

@@ -23,6 +23,7 @@ mod flex;
 mod fused;
 mod gradient;
 mod inputs;
+mod maps;
 mod order;
 pub mod proto;
 mod removed;
@@ -100,6 +101,8 @@ pub struct Options {
     pub shapes: Vec<(String, Vec<DimensionValue>)>,
     /// Contents of inputs of integers or bools, by name (`--fix NAME=V,..`): they are inputs no more.
     pub fixed: Vec<(String, Vec<i64>)>,
+    /// The keys of inputs that are maps, by name, where no DictVectorizer says them (`--keys NAME=A,B,..`).
+    pub keys: Vec<(String, Keys)>,
 }
 
 /// A model's file, decoded.

@@ -207,6 +207,17 @@ pub struct TypeProto {
     pub value: Option<TypeValue>,
 }
 
+/// The type of a map.
+#[derive(Clone, PartialEq, Message)]
+pub struct MapTypeProto {
+    /// The element type of keys.
+    #[prost(int32, tag = "1")]
+    pub key_type: i32,
+    /// The type of values.
+    #[prost(message, optional, boxed, tag = "2")]
+    pub value_type: Option<Box<TypeProto>>,
+}
+
 /// The forms of a [`TypeProto`].
 #[derive(Clone, PartialEq, Oneof)]
 pub enum TypeValue {
@@ -216,7 +227,7 @@ pub enum TypeValue {
     /// A sequence.
     #[prost(message, tag = "4")]
     Sequence(Box<ElementTypeProto>),
-    /// A map; what is in it, values say themselves.
+    /// A map: a [`MapTypeProto`], which only inputs need.
     #[prost(bytes = "bytes", tag = "5")]
     Map(Bytes),
     /// An opaque type; not supported.

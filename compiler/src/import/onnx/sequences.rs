@@ -3,12 +3,11 @@
 
 use super::body::{Importer, Site};
 use super::proto::NodeProto;
-use super::structure::{Item, Keys, MAX_LENGTH, Sequence};
+use super::structure::{Item, MAX_LENGTH, Sequence};
 use super::tensor;
 use super::upgrade::{Call, ints};
 use burin_ir::graph::{Builder, Constant, Value};
 use burin_ir::{Attr, DType, Expr, ops};
-use std::sync::Arc;
 
 /// The ops that are resolved here, by domain and name: they have no rows.
 pub const OPS: &[(&str, &str)] = &[
@@ -24,6 +23,8 @@ pub const OPS: &[(&str, &str)] = &[
     ("", "SequenceLength"),
     ("", "SequenceMap"),
     ("", "SplitToSequence"),
+    ("ai.onnx.ml", "CastMap"),
+    ("ai.onnx.ml", "DictVectorizer"),
     ("ai.onnx.ml", "ZipMap"),
     ("ai.onnx.preview.training", "Gradient"),
 ];
@@ -70,6 +71,8 @@ impl<'m> Importer<'m, '_> {
             "SplitToSequence" => self.split(call, site)?,
             "ConcatFromSequence" => self.concat(call, site)?,
             "SequenceMap" => return self.sequence_map(site).map(Some),
+            "DictVectorizer" => self.dict_vectorizer(call, site)?,
+            "CastMap" => self.cast_map(call, site)?,
             "Gradient" => return self.gradient(call, site).map(Some),
             "Optional" => optional(site)?,
             "OptionalHasElement" => {
@@ -216,35 +219,6 @@ impl<'m> Importer<'m, '_> {
         let spread = |v: &Value| if added { b.op("Unsqueeze", &[*v, axes], Vec::new()) } else { Ok(*v) };
         let parts = s.elements.iter().map(spread).collect::<Result<Vec<_>, _>>()?;
         Ok(Item::Tensor(b.op("Concat", &parts, vec![("axis", Attr::Int(axis))])?))
-    }
-
-    /// Maps stay the matrix that they are made of.
-    fn zip_map(&mut self, call: &mut Call, site: &Site<'_, 'm>) -> Result<Item, String> {
-        let keys = match (call.take("classlabels_int64s"), call.take("classlabels_strings")) {
-            (Some(Attr::Ints(all)), None) => Keys::Ints(all),
-            (None, Some(Attr::Strs(all))) => Keys::Texts(all),
-            _ => {
-                return Err(
-                    "expected one of the attributes classlabels_int64s and classlabels_strings".into()
-                );
-            }
-        };
-        let mut v = site.tensor(0)?;
-        let ty = self.graph.tensor_type(v).ok_or("its input is no tensor")?.clone();
-        let columns = ty.shape.last().filter(|_| ty.rank() <= 2);
-        if columns.is_none_or(|c| *c != keys.len() as i64) {
-            let n = keys.len();
-            return Err(format!(
-                "{}: found {ty}, expected [N, {n}] or [{n}], as there are {n} keys",
-                site.name(0)
-            ));
-        }
-        if ty.rank() == 1 {
-            let mut b = Builder { graph: &mut self.graph, region: site.region };
-            let first = ints(&mut b, &[0]);
-            v = b.op("Unsqueeze", &[v, first], Vec::new())?;
-        }
-        Ok(Item::Maps(Arc::new(keys), v))
     }
 
     fn dtype(&self, v: Value) -> Result<DType, String> {

@@ -334,6 +334,67 @@ fn maps_stay_matrices_with_keys() {
     assert!(e.contains("node ZipMap \"n_y\": input \"x\": found f32[2], expected [N, 3] or [3]"), "{e}");
 }
 
+/// The type of a map from keys of one type to tensors of another.
+fn map_of(key_type: i32, value_type: i32) -> TypeProto {
+    let value_type = Some(Box::new(tensor_type(value_type, None)));
+    let map = MapTypeProto { key_type, value_type };
+    TypeProto { value: Some(TypeValue::Map(map.encode_to_vec().into())) }
+}
+
+fn of_ml(mut n: NodeProto, attributes: Vec<AttributeProto>) -> NodeProto {
+    n.domain = "ai.onnx.ml".into();
+    with(n, attributes)
+}
+
+fn text(name: &str, value: &str) -> AttributeProto {
+    AttributeProto {
+        name: name.into(),
+        kind: attribute_type::STRING,
+        s: Some(Bytes::copy_from_slice(value.as_bytes())),
+        ..Default::default()
+    }
+}
+
+#[test]
+fn a_map_that_comes_in_is_a_row() {
+    // The vocabulary says the keys: a column for each, in its order.
+    let words = AttributeProto {
+        name: "string_vocabulary".into(),
+        kind: attribute_type::STRINGS,
+        strings: ["b", "a", "c"].iter().map(|s| Bytes::copy_from_slice(s.as_bytes())).collect(),
+        ..Default::default()
+    };
+    let vectors = of_ml(node("DictVectorizer", &["m"], &["y"]), vec![words]);
+    let m = structured(vec![port("m", map_of(8, 1))], vec![vectors], &["y"]);
+    let Imported { inputs, .. } = imported(&m, &Options::default()).expect("imports");
+    let keys = Keys::Texts(vec!["b".into(), "a".into(), "c".into()]);
+    assert_eq!(inputs, [("m".to_owned(), Form::Maps(keys))]);
+    let given = Tensor::new(&[1, 3], &[2f32, 0.0, 5.0]);
+    assert_eq!(run(&m, &Options::default(), &[given]), [found("y", &[2.0, 0.0, 5.0])]);
+    // Other keys are the user's to state.
+    let stated = |keys: Keys| Options { keys: vec![("m".into(), keys)], ..Options::default() };
+    let given = || Tensor::new(&[1, 2], &[7f32, 8.0]);
+    let options = stated(Keys::Texts(vec!["c".into(), "b".into()]));
+    assert_eq!(run(&m, &options, &[given()]), [found("y", &[8.0, 0.0, 7.0])]);
+    let wrong = imported(&m, &stated(Keys::Ints(vec![1]))).expect_err("its keys are texts");
+    assert!(wrong.contains("its keys are texts, found 1"), "{wrong}");
+}
+
+#[test]
+fn a_map_becomes_a_tensor() {
+    let cast = |attributes| {
+        let cast = of_ml(node("CastMap", &["m"], &["y"]), attributes);
+        structured(vec![port("m", map_of(7, 1))], vec![cast], &["y"])
+    };
+    let options = Options { keys: vec![("m".into(), Keys::Ints(vec![3, 1]))], ..Options::default() };
+    let given = || Tensor::new(&[1, 2], &[0.5f32, 2.0]);
+    assert_eq!(run(&cast(vec![]), &options, &[given()]), [found("y", &[2.0, 0.5])]);
+    let sparse = vec![text("map_form", "SPARSE"), int("max_map", 5), text("cast_to", "TO_INT64")];
+    assert_eq!(run(&cast(sparse), &options, &[given()]), [found("y", &[0.0, 2.0, 0.0, 0.0, 0.0])]);
+    let open = imported(&cast(vec![]), &Options::default()).expect_err("its keys are not known");
+    assert!(open.contains("--keys m=A,B,.."), "{open}");
+}
+
 #[test]
 fn what_is_no_tensor_is_named() {
     let s = || node("SequenceConstruct", &["x", "ones"], &["s"]);
@@ -365,8 +426,8 @@ fn what_is_no_tensor_is_named() {
     refused(vec![node("SequenceConstruct", &[], &["y"])], "it has no inputs");
     let odd = with(node("SequenceEmpty", &[], &["y"]), vec![int("type", 1)]);
     refused(vec![odd], "unknown attribute type");
-    let strings = with(node("SequenceEmpty", &[], &["y"]), vec![int("dtype", 8)]);
-    refused(vec![strings], "element type string is not supported");
+    let complex = with(node("SequenceEmpty", &[], &["y"]), vec![int("dtype", 14)]);
+    refused(vec![complex], "element type complex64 is not supported");
     let empty = || node("SequenceEmpty", &[], &["e"]);
     let joined = |from| with(node("ConcatFromSequence", &[from], &["y"]), vec![int("axis", 0)]);
     refused(vec![empty(), joined("e")], "input \"e\": found an empty sequence");
