@@ -305,7 +305,6 @@ fn show(i: &Inspection) -> String {
     let mut text = String::from("Nodes\n");
     let node = |n: &Node| vec![format!("  {}", n.node), n.types.join(", ")];
     text.push_str(&table(&[("  node", Left), ("type", Left)], i.values.iter().map(node)));
-    text.push_str("\nKernel calls\n");
     let group = |g: &Group| {
         vec![
             format!("  {}", g.kernel),
@@ -324,7 +323,10 @@ fn show(i: &Inspection) -> String {
         ("moved", Right),
         ("nodes", Left),
     ];
-    text.push_str(&table(&columns, i.groups.iter().map(group)));
+    if !i.groups.is_empty() {
+        text.push_str("\nKernel calls\n");
+        text.push_str(&table(&columns, i.groups.iter().map(group)));
+    }
     if !i.host_calls.is_empty() {
         text.push_str("\nCalls of the host-op library\n");
         let row = |h: &HostCall| vec![format!("  {}", h.node), h.function.to_owned()];

@@ -3,7 +3,7 @@
 /* The ABI of compiled models. All offsets in an image are from its first byte. */
 #include <stdint.h>
 
-#define BURIN_ABI_VERSION 2
+#define BURIN_ABI_VERSION 4
 #define BURIN_ALIGN 64 /* of weights and arena */
 
 #if defined(_WIN32) && defined(__x86_64__)
@@ -21,7 +21,7 @@ extern "C" {
 /* Tensors are dense and row-major. An element takes a byte at least: of a type below 8 bits (i4, u4,
    i2, u2, f4e2m1) it is the low bits, and the others repeat the sign of an integer or are zero. An element
    of text is an int64_t, the number of a text: equal texts have equal numbers in a call. The model's own
-   texts, if it has any, come first, as its header lists them; whoever calls gives numbers to others. */
+   texts, if it has any, come first (NAME_TEXTS lists them); whoever calls gives numbers to others. */
 
 enum {
     BURIN_OK = 0,
@@ -57,7 +57,7 @@ typedef BURIN_CALL void (*burin_parallel_for)(void *host, burin_task task, const
 /* Gives memory for a slot, aligned to BURIN_ALIGN, in place of what it had. Slots below the number of
    outputs are outputs whose size depends on the data; what others get is free again after the call. */
 typedef BURIN_CALL uint8_t *(*burin_alloc)(void *host, uint32_t slot, uint64_t bytes);
-/* Calls the function of that number among those that the model's header lists. Of each of its inputs and then
+/* Calls the function of that number in NAME_HOST_OPS. Of each of its inputs and then
    each of its outputs the frame has a pointer and the number of elements there. Answers 0 for success. */
 typedef BURIN_CALL int32_t (*burin_host_op)(void *host, uint32_t op, const uint64_t *frame);
 /* Called before (done 0) and after (done 1) each step. */

@@ -55,13 +55,13 @@ pub fn text(a: &Artifact<'_>) -> Result<String, ArtifactError> {
     for (i, d) in p.dims.iter().enumerate() {
         let _ = writeln!(out, "#define {upper}_DIM_{} {i}", c_name(d.name()).to_ascii_uppercase());
     }
-    for (what, all) in [("TEXT", texts(p)), ("HOST_OP", p.host_ops.clone())] {
-        for (i, text) in all.iter().enumerate() {
-            let _ = writeln!(out, "/* {what} {i} is {} */", comment(&format!("{text:?}")));
+    // Lists for the initialiser of an array: in the order of their numbers.
+    let texts: Vec<&str> = p.texts.iter().map(String::as_str).collect();
+    for (what, all) in [("TEXTS", &texts), ("HOST_OPS", &p.host_ops)] {
+        if !all.is_empty() {
+            let list: Vec<String> = all.iter().map(|t| literal(t)).collect();
+            let _ = writeln!(out, "#define {upper}_{what} {}", list.join(", "));
         }
-    }
-    if !p.texts.is_empty() {
-        let _ = writeln!(out, "#define {upper}_TEXTS {}", p.texts.len());
     }
     let _ = write!(
         out,
@@ -75,9 +75,19 @@ pub fn text(a: &Artifact<'_>) -> Result<String, ArtifactError> {
     Ok(out)
 }
 
-/// The model's own texts.
-fn texts(p: &Program) -> Vec<&str> {
-    p.texts.iter().map(String::as_str).collect()
+/// A string literal of C, in ASCII.
+fn literal(text: &str) -> String {
+    let mut out = String::from("\"");
+    for b in text.bytes() {
+        let plain = (b.is_ascii_graphic() || b == b' ') && !matches!(b, b'"' | b'\\' | b'?');
+        match plain {
+            true => out.push(b.into()),
+            // Three digits end an octal escape, whatever follows.
+            false => out.push_str(&format!("\\{b:03o}")),
+        }
+    }
+    out.push('"');
+    out
 }
 
 fn usage(out: &mut String, p: &Program, name: &str, upper: &str) {
@@ -91,6 +101,7 @@ fn usage(out: &mut String, p: &Program, name: &str, upper: &str) {
     let dims: Vec<&str> = p.dims.iter().map(|d| d.name()).collect();
     let dims = if dims.is_empty() { "0".to_owned() } else { dims.join(", ") };
     let alloc = if p.slots > 0 { ", .alloc = alloc" } else { "" };
+    let host_op = if p.host_ops.is_empty() { "" } else { ", .host_op = host_op" };
     let _ = write!(
         out,
         "\n   int64_t dims[] = {{{dims}}}, shapes[{upper}_OUTPUT_RANKS + 1];\n\
@@ -101,7 +112,7 @@ fn usage(out: &mut String, p: &Program, name: &str, upper: &str) {
          \x20  void *outputs[] = {{{}}};\n\
          \x20  burin_call call = {{.weights = {name}_weights, .arena = arena, .inputs = inputs, .outputs = outputs,\n\
          \x20                     .output_dims = shapes, .dims = dims, .workers = 1,\n\
-         \x20                     .variant = plan.variant{alloc}}};\n\
+         \x20                     .variant = plan.variant{alloc}{host_op}}};\n\
          \x20  if ({name}_run(&call)) return 1;\n\n\
          \x20  {name}_plan chooses the code for the best level named above that the CPU has, and answers\n\
          \x20  BURIN_CPU where it has none. {name}_run takes that choice from call.variant; without it, it\n\
@@ -123,4 +134,20 @@ fn usage(out: &mut String, p: &Program, name: &str, upper: &str) {
 /// Text that cannot end a comment.
 fn comment(text: &str) -> String {
     text.replace("*/", "* /").replace(['\n', '\r'], " ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_header_speaks_of_the_runtime_s_abi() {
+        let version = format!("#define BURIN_ABI_VERSION {}\n", burin_runtime::abi::ABI_VERSION);
+        assert!(ABI.contains(&version), "{version} is not in burin.h");
+    }
+
+    #[test]
+    fn literals_are_those_of_c() {
+        assert_eq!(literal("a \"b\" \\ ??= é\n1"), r#""a \042b\042 \134 \077\077= \303\251\0121""#);
+    }
 }
