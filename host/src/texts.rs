@@ -1,9 +1,10 @@
-//! Texts from texts, one by one: joined, and in upper or lower case.
+//! Texts from texts, one by one: joined, and in upper or lower case; and their order.
 //!
-//! Case is Unicode's, with no regard to a language.
+//! Case is Unicode's, and so is the order: by the codes of characters, with no regard to a language.
 
 use alloc::format;
 use alloc::string::String;
+use alloc::vec::Vec;
 
 use crate::buffers::{count, one, text, view, view_mut};
 use crate::{Kind, Op, Texts};
@@ -25,6 +26,12 @@ pub(crate) const OPS: &[Op] = &[
         call: |inputs, outputs, texts| {
             case(view(inputs[0])?, one("mode", inputs[1])?, view_mut(outputs[0])?, texts)
         },
+    },
+    Op {
+        name: "TextRank",
+        inputs: &[Kind::Text],
+        outputs: &[Kind::I64],
+        call: |inputs, outputs, texts| rank(view(inputs[0])?, view_mut(outputs[0])?, texts),
     },
 ];
 
@@ -56,6 +63,19 @@ fn case(x: &[i64], mode: i64, out: &mut [i64], texts: &mut dyn Texts) -> Result<
     Ok(())
 }
 
+/// The place of each text among the distinct ones in order.
+fn rank(x: &[i64], out: &mut [i64], texts: &mut dyn Texts) -> Result<(), String> {
+    count("results", out.len(), x.len())?;
+    let all = x.iter().map(|x| text(texts, *x)).collect::<Result<Vec<&str>, String>>()?;
+    let mut distinct = all.clone();
+    distinct.sort_unstable();
+    distinct.dedup();
+    for (out, text) in out.iter_mut().zip(&all) {
+        *out = distinct.partition_point(|t| t < text) as i64;
+    }
+    Ok(())
+}
+
 #[cfg(test)]
 mod tests {
     use crate::testing::{Table, map};
@@ -78,6 +98,13 @@ mod tests {
         assert_eq!(t.run("TextCase", &[&["Monday", ""]], &[0]), ["Monday", ""]);
         let e = map("TextCase", &[0], &[&[3]], 1, &mut t).expect_err("no such mode");
         assert_eq!(e, "TextCase: the mode is 3, expected 0 (as it is), 1 (lower) or 2 (upper)");
+    }
+
+    #[test]
+    fn ranks_texts() {
+        let mut t = Table::default();
+        let x = ["b", "", "a", "b", "é", "Z"].map(|text| crate::Texts::number(&mut t, text));
+        assert_eq!(map("TextRank", &x, &[], 6, &mut t), Ok(alloc::vec![3, 0, 2, 3, 4, 1]));
     }
 
     #[test]

@@ -7,6 +7,7 @@ use crate::dtype::DType;
 use crate::graph::eval::{Operation, eval_op};
 use crate::ops::Tolerance;
 use crate::scalar::{Scalar, to_bits};
+use crate::strings;
 use crate::tensor::{Tensor, strides};
 use std::fmt;
 
@@ -33,10 +34,10 @@ pub enum Bound {
 pub struct Mismatch {
     /// Its index along each dimension.
     pub index: Vec<usize>,
-    /// What it is.
-    pub found: f64,
+    /// What it is: a number, or a text in quotes.
+    pub found: String,
     /// What it should be.
-    pub expected: f64,
+    pub expected: String,
 }
 
 /// How two tensors compare.
@@ -75,6 +76,9 @@ impl fmt::Display for Report {
                 m.index, m.found, m.expected
             )?,
             None => write!(f, "all {elements} elements agree")?,
+        }
+        if *worst_ulps == u64::MAX && worst_abs.is_infinite() {
+            return Ok(());
         }
         write!(f, " (worst: {worst_ulps} ULPs, {worst_abs:e} absolute, {worst_rel:e} relative)")
     }
@@ -127,8 +131,10 @@ pub fn compare(found: &Tensor, expected: &Tensor, bound: &Bound) -> Result<Repor
         if f.same(e) {
             continue;
         }
-        let distance = ulps(expected.dtype(), f, e);
-        let (abs, size) = (difference(f, e), e.as_f64().abs());
+        // Texts are equal or not: how far their numbers are apart means nothing.
+        let text = expected.dtype() == DType::Text;
+        let distance = if text { u64::MAX } else { ulps(expected.dtype(), f, e) };
+        let (abs, size) = if text { (f64::INFINITY, 1.0) } else { (difference(f, e), e.as_f64().abs()) };
         report.worst_ulps = report.worst_ulps.max(distance);
         report.worst_abs = report.worst_abs.max(abs);
         report.worst_rel = report.worst_rel.max(if abs == 0.0 { 0.0 } else { abs / size });
@@ -142,12 +148,19 @@ pub fn compare(found: &Tensor, expected: &Tensor, bound: &Bound) -> Result<Repor
             report.wrong += 1;
             report.first.get_or_insert_with(|| Mismatch {
                 index: unravel(i, expected.shape()),
-                found: f.as_f64(),
-                expected: e.as_f64(),
+                found: shown(found, f),
+                expected: shown(expected, e),
             });
         }
     }
     Ok(report)
+}
+
+fn shown(t: &Tensor, element: Scalar) -> String {
+    match t.dtype() {
+        DType::Text => format!("{:?}", strings::text_of(element.as_i64()).unwrap_or_default()),
+        _ => element.as_f64().to_string(),
+    }
 }
 
 /// `|a - b|`; infinite where one of them is NaN or only one is infinite.
@@ -261,10 +274,19 @@ mod tests {
     }
 
     #[test]
+    fn texts_are_equal_or_not() {
+        let (a, b) = (Tensor::texts(&[2], &["a", "b"]), Tensor::texts(&[2], &["a", "c"]));
+        let wide = Bound::Close { rtol: 1e9, atol: 1e9 };
+        let r = compare(&a, &b, &wide).expect("equal shapes");
+        assert_eq!(r.to_string(), "1 of 2 elements differ, first at [1]: found \"b\", expected \"c\"");
+        assert!(compare(&a, &a, &Bound::Exact).expect("equal shapes").ok());
+    }
+
+    #[test]
     fn the_report_names_the_first_and_the_worst() {
         let r = check(&[1.0, 2.0, 3.5, 8.0], &[1.0, 2.0, 3.0, 4.0], Bound::Ulps(1));
         assert_eq!((r.wrong, r.worst_abs, r.worst_rel), (2, 4.0, 1.0));
-        assert_eq!(r.first, Some(Mismatch { index: vec![1, 0], found: 3.5, expected: 3.0 }));
+        assert_eq!(r.first, Some(Mismatch { index: vec![1, 0], found: "3.5".into(), expected: "3".into() }));
         assert!(r.to_string().starts_with("2 of 4 elements differ, first at [1, 0]: found 3.5, expected 3"));
         assert!(check(&[0.0, 1.0], &[-0.0, 1.0], Bound::Ulps(0)).ok());
         assert!(!check(&[0.0, 1.0], &[-0.0, 1.0], Bound::Exact).ok());

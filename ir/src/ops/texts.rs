@@ -115,6 +115,7 @@ pub const ROWS: &[OpRow] = &[
         |cx| elementwise(cx, DType::Text),
         &["TextCase(text[4], i64[1] = [2])", "TextCase(text[2,2], i64[1] = [1])"],
     ),
+    host("TextRank", &[one("x")], |cx| elementwise(cx, DType::I64), &["TextRank(text[2,4])"]),
     host(
         "TextPieces",
         &[one("x"), one("separator"), one("limit")],

@@ -1,6 +1,6 @@
 //! Unique: the distinct elements of a tensor, or its distinct slices along an axis.
 //!
-//! Elements are compared as numbers, NaN being equal to itself and above all others; slices in the order
+//! Elements are compared as numbers, or as texts, NaN being equal to itself and above all others; slices in the order
 //! of their first elements that differ. `Distinct` sorts the numbers of the items and tells where each kind
 //! occurs first; the rest is gathered.
 
@@ -36,6 +36,8 @@ pub const ROWS: &[OpRow] = &[
             "Unique(f16[2,6,2] in 0..2) {axis = -2, sorted = 0} -> 4",
             "Unique(f64[7] = [nan, 1.0, -0.0, nan, 0.0, -inf, 1.0]) -> 4",
             "Unique(bool[6])",
+            "Unique(text[9]) -> 4",
+            "Unique(text[2,5]) {axis = 1, sorted = 0} -> 4",
             "Unique(u64[0]) -> 4",
         ],
         ..OpRow::new("Unique", Some(("", 11)), &[one("X")], unique_infer, Meaning::Composite(unique_build))
@@ -62,6 +64,7 @@ pub const ROWS: &[OpRow] = &[
 
 fn unique_infer(cx: &Cx<'_>) -> Result<Vec<Info>, String> {
     let x = cx.ty(0)?;
+    rules::expect("input 0 (X)", x.dtype, rules::COMPARED)?;
     let n = Items::of(cx)?.count;
     let size: Expr = (cx.fresh)().into();
     let mut shape = vec![size.clone()];
@@ -78,7 +81,9 @@ fn unique_build(cx: &Cx<'_>, b: &mut crate::graph::Builder<'_>, inputs: Inputs<'
     let Some(x) = operand(inputs, 0) else { return Ok(None) };
     let Attrs(given) = cx.attrs;
     let attrs = given.iter().map(|(n, a)| (*n, a.clone())).collect();
-    let found = results(b, "Distinct", &[Some(x)], attrs, 4)?;
+    // Kinds of texts are in the order of texts, which their numbers do not tell.
+    let compared = if cx.dtype(0)? == DType::Text { b.op("TextRank", &[x], vec![])? } else { x };
+    let found = results(b, "Distinct", &[Some(compared)], attrs, 4)?;
     let first = b.op("First", &[found[0], found[3]], vec![])?;
     let (x, axis) = match cx.attrs.int("axis") {
         None => (flat(b, x)?, 0),
@@ -101,7 +106,6 @@ struct Items {
 impl Items {
     fn of(cx: &Cx<'_>) -> Result<Items, String> {
         let x = cx.ty(0)?;
-        rules::expect("input 0 (X)", x.dtype, rules::COMPUTED)?;
         let Some(axis) = cx.attrs.int("axis") else {
             return Ok(Items { count: x.elements(), runs: Expr::ONE, run: Expr::ONE });
         };
@@ -114,6 +118,7 @@ impl Items {
 /// The number of the first item of each kind; the kind of each item; how many items each kind has; and how
 /// many kinds there are. What is behind the last kind is zero.
 fn distinct_infer(cx: &Cx<'_>) -> Result<Vec<Info>, String> {
+    rules::expect("input 0 (X)", cx.dtype(0)?, rules::COMPUTED)?;
     let n = Items::of(cx)?.count;
     Ok([n.clone(), n.clone(), n, Expr::ONE].map(|n| TensorType::new(DType::I64, [n]).into()).into())
 }
