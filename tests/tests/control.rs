@@ -374,3 +374,69 @@ fn what_is_distinct_is_counted() {
         ],
     );
 }
+
+/// Of a row as many are found as of the first one, which is known only in the loop.
+#[test]
+fn loops_collect_what_has_a_size_from_data() {
+    let counted = "graph @counted(%x: f32[n, 4], %m: i64[]) {
+  %go = const bool[] true
+  %rows, %more = Loop(%m, %go) {counted = 1} region (%i: i64[], %c: bool[]) {
+    %row = Gather(%x, %i)
+    %at = NonZero(%row)
+    %f = Cast(%at) {to = f32}
+    %e = Exp(%f)
+    yield %c, %at, %e
+  }
+  %all = const i64[1] [-1]
+  %flat = Reshape(%rows, %all)
+  %twice = Concat(%flat, %flat) {axis = 0}
+  %kinds = Unique(%twice)
+  %d = Shape(%more)
+  %sum = ReduceSum(%more) {keepdims = 0}
+  return %rows, %twice, %kinds, %d, %sum
+}
+";
+    let until = "graph @until(%x: f32[n, 4], %m: i64[]) {
+  %go = const bool[] true
+  %one = const i64[] 1
+  %rows = Loop(_, %go) region (%i: i64[], %c: bool[]) {
+    %row = Gather(%x, %i)
+    %at = NonZero(%row)
+    %next = Add(%i, %one)
+    %more = Less(%next, %m)
+    yield %more, %at
+  }
+  %d = Shape(%rows)
+  return %rows, %d
+}
+";
+    let scan = "graph @scan(%x: f32[n, 4], %m: i64[]) {
+  %f = Cast(%m) {to = f32}
+  %y = Mul(%x, %f)
+  %last, %rows = Scan(%f, %y) {num_scan_inputs = 1, scan_output_directions = [1]} region (%s: f32[], %row: f32[4]) {
+    %at = NonZero(%row)
+    %next = ReduceMax(%row) {keepdims = 0}
+    yield %next, %at
+  }
+  return %last, %rows
+}
+";
+    let two = [0.0f32, 1.0, 0.0, -2.0, 3.0, 0.0, 0.5, 0.0, 0.0, 0.0, 4.0, 1.0];
+    let call = |v: &[f32], m: i64| vec![Tensor::new(&[v.len() / 4, 4], v), number(m)];
+    let mut uneven = two;
+    uneven[9] = 1.0;
+    for text in [counted, until, scan] {
+        agree(text, &[call(&two, 3), call(&two, 1), call(&[0.0; 8], 2), call(&[1.0; 4], 1)]);
+        refused(text, &[call(&uneven, 3)]);
+    }
+    agree(counted, &[call(&two, 0), call(&uneven, 2)]);
+    agree(scan, &[call(&[], 1)]);
+    // By hand: where the elements are that are not zero.
+    let g = parse(counted);
+    for target in native::levels() {
+        let model = native::compile(&g, &target).expect("compiles").load().expect("loads");
+        let mut session = Session::new(&model).expect("a session");
+        let found = native::run(&mut session, &call(&two, 3)).expect("runs");
+        assert_eq!((found[0].shape(), &*found[0].to_i64s()), (&[3, 1, 2][..], &[1, 3, 0, 2, 2, 3][..]));
+    }
+}

@@ -113,6 +113,15 @@ impl Event {
             Event::Read(..) | Event::Let(..) | Event::Check(..) => &[],
         }
     }
+
+    /// Whether it sets a symbol.
+    pub(super) fn sets(&self, symbol: Symbol) -> bool {
+        match self {
+            Event::Read(_, _, s) | Event::Let(s, _) => *s == symbol,
+            Event::Control(c) => c.inner.iter().any(|i| i.level.events.iter().any(|e| e.sets(symbol))),
+            _ => false,
+        }
+    }
 }
 
 /// The events of a graph while they are gathered.

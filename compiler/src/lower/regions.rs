@@ -4,7 +4,8 @@
 //! node's results do, and begin as copies of the operands. The elements of a scanned operand or result
 //! are places in it that move on with each iteration.
 //!
-//! A loop that ends by a condition and collects results has room for all that it may collect, or runs twice.
+//! A loop that ends by a condition and collects results has room for all that it may collect, or runs twice;
+//! so does one that collects what has a size that is known only within.
 
 use super::events::{Control, Draft, Event, Events, Inner, Kind};
 use super::extract::{Roles, extract};
@@ -26,10 +27,7 @@ pub(super) fn control(e: &mut Events<'_>, node: Node, lowering: &mut Lowering<'_
     match data.op.name {
         "If" => branches(e, data, lowering),
         "Loop" => looped(e, data, lowering),
-        "Scan" => {
-            let r = Repeated::of_scan(graph, data, lowering)?;
-            repeated(e, r, lowering)
-        }
+        "Scan" => scanned(e, data, lowering),
         other => Err(format!("there is no lowering of the regions of {other}")),
     }
 }
@@ -138,6 +136,8 @@ struct Repeated {
     scanned: Vec<(Value, Value, bool)>,
     /// Results of the region with the results of the node whose elements they are.
     stacked: Vec<(Value, Value, bool)>,
+    /// Sizes of those that are known only within, with what they must be.
+    expected: Vec<(Symbol, Symbol)>,
 }
 
 impl Repeated {
@@ -174,6 +174,7 @@ impl Repeated {
             carried: (0..n).map(|k| [operands[k], params[2 + k], results[1 + k], data.outputs[k]]).collect(),
             scanned: Vec::new(),
             stacked: rows.map(|(r, out)| (*r, *out, false)).collect(),
+            expected: Vec::new(),
         })
     }
 
@@ -202,6 +203,7 @@ impl Repeated {
                 .map(|k| (operands[n + k], params[n + k], from_end("scan_input_directions", k)))
                 .collect(),
             stacked: rows.map(|(k, (r, out))| (*r, *out, from_end("scan_output_directions", k))).collect(),
+            expected: Vec::new(),
         })
     }
 
@@ -211,6 +213,19 @@ impl Repeated {
             self.cells.push((param, Expr::ONE, DType::Bool));
         }
         Repeated { extent: trips.into(), going: None, ..self }
+    }
+
+    /// The sizes of collected results that are not known before, and do not change from one to the next.
+    fn open(&self, e: &Events<'_>) -> Result<Vec<Symbol>, String> {
+        let mut out = Vec::new();
+        for (result, ..) in &self.stacked {
+            let sizes = tensor(e.graph, *result)?.shape.iter().filter_map(Expr::as_symbol);
+            let within = |s: &Symbol| !e.known.contains(s) && !s.name().starts_with(Symbol::VARYING);
+            out.extend(sizes.filter(within));
+        }
+        out.sort_unstable();
+        out.dedup();
+        Ok(out)
     }
 
     /// The sizes of carried values that change, by what they begin with.
@@ -258,18 +273,20 @@ const ROOM: i64 = 64 << 20;
 fn looped(e: &mut Events<'_>, data: &NodeData, lowering: &mut Lowering<'_>) -> Result<(), String> {
     let graph = e.graph;
     let mut r = Repeated::of_loop(graph, data, lowering)?;
-    if r.going.is_none() || r.stacked.is_empty() {
+    let open = r.open(e)?;
+    if r.stacked.is_empty() || r.going.is_none() && open.is_empty() {
         return repeated(e, r, lowering);
     }
+    let counted = r.going.is_none();
     let trips = lowering.name("trips");
     r.trips = Some(trips);
     let (mut rooms, mut lengths) = (Vec::new(), Vec::new());
     for (result, out, _) in &r.stacked {
         rooms.push((*out, r.extent.maximum(&Expr::ZERO) * tensor(graph, *result)?.bytes()));
-        lengths.extend(tensor(graph, *out)?.shape.first().and_then(Expr::as_symbol));
+        lengths.extend(tensor(graph, *out)?.shape.first().and_then(Expr::as_symbol).filter(|_| !counted));
     }
     let all = rooms.iter().map(|(_, bytes)| typical(bytes)).fold(0, i64::saturating_add);
-    if follows(&r.extent, &lowering.constant) && all <= ROOM {
+    if open.is_empty() && follows(&r.extent, &lowering.constant) && all <= ROOM {
         for (out, bytes) in rooms {
             let (root, _) = places(e, &[out])?.swap_remove(0);
             e.managed.insert(root);
@@ -278,17 +295,62 @@ fn looped(e: &mut Events<'_>, data: &NodeData, lowering: &mut Lowering<'_>) -> R
         repeated(e, r, lowering)?;
         lengths.iter().for_each(|s| e.set(*s, trips.into()));
     } else {
-        // Sizes within are computed anew.
-        let sizes = lowering.sizes.clone();
-        let stacked = std::mem::take(&mut r.stacked);
-        repeated(e, r, lowering)?;
-        lowering.sizes = sizes;
-        lengths.iter().for_each(|s| e.set(*s, trips.into()));
-        e.sizes(lowering);
-        let again = Repeated::of_loop(graph, data, lowering)?.run_times(trips);
-        repeated(e, Repeated { stacked, ..again }, lowering)?;
+        let again = |e: &mut Events<'_>, lowering: &mut Lowering<'_>| {
+            lengths.iter().for_each(|s| e.set(*s, trips.into()));
+            e.sizes(lowering);
+            Ok(Repeated::of_loop(graph, data, lowering)?.run_times(trips))
+        };
+        twice(e, r, &open, again, lowering)?;
     }
     e.sizes(lowering);
+    Ok(())
+}
+
+/// A Scan.
+fn scanned(e: &mut Events<'_>, data: &NodeData, lowering: &mut Lowering<'_>) -> Result<(), String> {
+    let graph = e.graph;
+    let r = Repeated::of_scan(graph, data, lowering)?;
+    let open = r.open(e)?;
+    if open.is_empty() {
+        return repeated(e, r, lowering);
+    }
+    twice(e, r, &open, |_, lowering| Repeated::of_scan(graph, data, lowering), lowering)
+}
+
+/// A loop that runs at first without collecting anything, to find out how much that is, and then `again`.
+/// Of `open` sizes of what it collects the last values found are expected of all.
+fn twice(
+    e: &mut Events<'_>,
+    mut r: Repeated,
+    open: &[Symbol],
+    again: impl FnOnce(&mut Events<'_>, &mut Lowering<'_>) -> Result<Repeated, String>,
+    lowering: &mut Lowering<'_>,
+) -> Result<(), String> {
+    // Sizes within are computed anew.
+    let sizes = lowering.sizes.clone();
+    r.stacked.clear();
+    // What they follow from is known behind the loop as well, for sizes that follow from it too.
+    let of = |s: &Symbol| {
+        sizes.iter().find(|(name, _)| name == s).map_or_else(Default::default, |(_, e)| e.symbols())
+    };
+    let mut within: Vec<Symbol> = open.iter().flat_map(of).chain(open.iter().copied()).collect();
+    within.retain(|s| !e.known.contains(s));
+    // Those of a loop that never runs. Within, they are not known before they are computed.
+    e.all.extend(within.iter().map(|s| Event::Let(*s, Expr::ZERO)));
+    repeated(e, r, lowering)?;
+    lowering.sizes.clone_from(&sizes);
+    let mut r = again(e, lowering)?;
+    for s in open {
+        let expected = lowering.name("row");
+        e.set(expected, (*s).into());
+        r.expected.push((*s, expected));
+    }
+    repeated(e, r, lowering)?;
+    if !open.is_empty() {
+        lowering.sizes = sizes.into_iter().filter(|(s, _)| !open.contains(s)).collect();
+        e.known.extend(within);
+        e.sizes(lowering);
+    }
     Ok(())
 }
 
@@ -325,11 +387,14 @@ fn repeated(e: &mut Events<'_>, r: Repeated, lowering: &mut Lowering<'_>) -> Res
     let level = body(inner, &r, &entry, &varying, varies, lowering)?;
     let row = |v: Value, ty: &TensorType, from_end: bool, e: &Events<'_>| -> Result<(RootId, Expr), String> {
         let at = if from_end { &r.extent - 1 - Expr::from(r.counter) } else { r.counter.into() };
-        if !ty.shape.iter().all(|d| follows(d, &entry)) {
+        let expected = |d: &Expr| r.expected.iter().find(|(s, _)| d.as_symbol() == Some(*s));
+        let size = |d: &Expr| expected(d).map_or_else(|| d.clone(), |(_, n)| (*n).into());
+        let row = TensorType::new(ty.dtype, ty.shape.iter().map(size));
+        if !row.shape.iter().all(|d| follows(d, &entry)) {
             return Err(format!("the elements {ty} that it scans or collects vary in size"));
         }
         let (root, start) = places(e, &[v])?.swap_remove(0);
-        Ok((root, start + at * ty.bytes()))
+        Ok((root, start + at * row.bytes()))
     };
     let mut input_places: Vec<(RootId, Expr)> = cells.into_iter().map(|c| (c, Expr::ZERO)).collect();
     for (operand, param, from_end) in &r.scanned {
@@ -377,6 +442,9 @@ fn body(
     let first = usize::from(r.cond.is_some());
     let mut after = |events: &mut Events<'_>, lowering: &mut Lowering<'_>| {
         let graph = events.graph;
+        for (size, expected) in &r.expected {
+            fits(events, *size, *expected)?;
+        }
         let mut sizes = Vec::new();
         for (i, s) in graph.states.iter().enumerate().skip(first) {
             let (now, next) = (tensor(graph, s.value)?, tensor(graph, s.next)?);
@@ -420,4 +488,25 @@ fn grow(events: &mut Events<'_>, state: usize, bytes: Expr) {
     if let Some((i, root)) = found {
         events.all.insert(i, Event::Alloc(root, bytes));
     }
+}
+
+/// Has a run refused in which a size of what is collected is not what is expected, before any of it is
+/// written.
+fn fits(events: &mut Events<'_>, size: Symbol, expected: Symbol) -> Result<(), String> {
+    let graph = events.graph;
+    let known = events.all.iter().rposition(|e| e.sets(size));
+    let known = known.ok_or_else(|| format!("the size {size} of what it collects is not computed within"))?;
+    let mut has_it = Vec::new();
+    for v in graph.outputs() {
+        has_it.push(tensor(graph, *v)?.shape.iter().any(|d| d.as_symbol() == Some(size)));
+    }
+    let roots = &events.places.roots;
+    let output = |root: &RootId| matches!(roots[*root], Root::Output(i) if has_it[i]);
+    if events.all[..=known].iter().any(|e| e.writes().iter().any(output)) {
+        return Err(format!("what it collects is written before its size {size} is known"));
+    }
+    let differs = Expr::from(size) - Expr::from(expected);
+    let check = |e: Expr| Event::Check(e, "the size of what a loop collects".to_owned());
+    events.all.splice(known + 1..known + 1, [check(-&differs), check(differs)]);
+    Ok(())
 }
