@@ -13,8 +13,10 @@ pub use data::{DataSet, Subject};
 
 use crate::import::onnx::ImportError;
 use burin_ir::compare::{Bound, compare};
-use burin_ir::graph::{Graph, Value};
+use burin_ir::graph::{Graph, NodeData, Value};
+use burin_ir::ops::Tolerance;
 use burin_ir::{DType, Tensor};
+use std::collections::HashSet;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -27,6 +29,12 @@ pub const DEFAULT_ATOL: f64 = 1e-7;
 /// that wrote the records misses them by more on another machine (3.4e-5 where the largest element is
 /// about 7, some 80 roundings), so no tighter bound could be held by anyone.
 const SUM_ROUNDINGS: f64 = 64.0;
+
+/// How many ULPs a result in a 16-bit float may be from its record, where it is rounded on the way. The
+/// engine that wrote the records rounds to the type after every step, also within an op (exponentials,
+/// their sum and the quotients of a softmax), where others round once. The suite's own comparison allows
+/// as much of `bfloat16`.
+const NARROW_ULPS: f64 = 2.0;
 
 /// A folder in the test layout.
 #[derive(Clone, Debug)]
@@ -65,21 +73,35 @@ impl Case {
         Ok(Case { model, data_sets, rtol, atol, stated: stated.is_some() })
     }
 
-    /// How far a result may be from what is expected. What was recorded is itself rounded, in sums
-    /// whose terms are as large as the tensor's largest elements: a case that states no tolerances
-    /// allows so many roundings of such an element, without which an element near zero, where terms
-    /// cancel, would have to be more exact than its record. A result that the model itself rounds to
-    /// steps may be one of them off, since the last bit of a sum decides near the middle between two;
-    /// the engine that wrote the records differs from itself by as much when it optimises less.
+    /// How far a result may be from what is expected. What was recorded is itself rounded, and where
+    /// the model rounds on the way, no result can be held to more than its record is worth:
+    ///
+    /// - In a 16-bit type it may be [`NARROW_ULPS`] off.
+    /// - In a wider one a sum has terms as large as the tensor's largest elements, and it may be one
+    ///   rounding of such an element off: the element near zero, where terms cancel, is not more exact.
+    ///   A case that states no tolerances allows [`SUM_ROUNDINGS`] of them.
+    /// - A result that the model itself rounds to steps may be one of them off, since the last bit of a
+    ///   sum decides near the middle between two; the engine that wrote the records differs from itself by
+    ///   as much when it optimises less.
     pub fn bound(&self, graph: &Graph, output: usize, expected: &Tensor) -> Bound {
         let dtype = expected.dtype();
-        let mut atol = self.atol;
-        if !self.stated && dtype.is_float() {
-            let largest = expected.to_f64s().into_iter().map(f64::abs).filter(|v| v.is_finite());
-            let rounding = (SUM_ROUNDINGS * DType::F32.unit_roundoff()).max(2.0 * dtype.unit_roundoff());
-            atol = atol.max(largest.fold(0.0, f64::max) * rounding).max(step(graph, output));
+        let (mut rtol, mut atol) = (self.rtol, self.atol);
+        let largest = || {
+            let all = expected.to_f64s().into_iter().map(f64::abs).filter(|v| v.is_finite());
+            all.fold(0.0, f64::max)
+        };
+        if rounds(graph, output) {
+            match dtype {
+                DType::F16 | DType::BF16 => rtol = rtol.max(NARROW_ULPS * 2.0 * dtype.unit_roundoff()),
+                DType::F32 | DType::F64 => atol = atol.max(largest() * dtype.unit_roundoff()),
+                _ => {}
+            }
         }
-        Bound::Close { rtol: self.rtol, atol }
+        if !self.stated && dtype.is_float() {
+            let rounding = (SUM_ROUNDINGS * DType::F32.unit_roundoff()).max(2.0 * dtype.unit_roundoff());
+            atol = atol.max(largest() * rounding).max(step(graph, output));
+        }
+        Bound::Close { rtol, atol }
     }
 
     /// Compares results with a data set's; the error says which output differs, and how.
@@ -104,6 +126,25 @@ impl Case {
         }
         Ok(agreement)
     }
+}
+
+/// Whether an output depends on a value that is rounded. What is converted is not: it has one value.
+fn rounds(graph: &Graph, output: usize) -> bool {
+    let rounded = |n: &NodeData| !matches!(n.op.tolerance, Tolerance::Exact);
+    graph.outputs().get(output).is_some_and(|v| depends_on(graph, *v, rounded))
+}
+
+/// Whether something holds of a node that a value depends on.
+fn depends_on(graph: &Graph, v: Value, holds: impl Fn(&NodeData) -> bool) -> bool {
+    let (mut todo, mut seen) = (vec![v], HashSet::new());
+    while let Some(v) = todo.pop() {
+        let Some((n, _)) = graph.producer(v).filter(|(n, _)| seen.insert(*n)) else { continue };
+        if holds(&graph.nodes[n]) {
+            return true;
+        }
+        todo.extend(graph.nodes[n].inputs.iter().flatten());
+    }
+    false
 }
 
 /// The distance between the values that an output can have where the model rounds it to steps; else 0.
@@ -169,4 +210,34 @@ fn tolerances(path: &Path) -> Result<Option<(f64, f64)>, ImportError> {
 
 fn fault(path: &Path, message: String) -> ImportError {
     ImportError::Model { file: path.display().to_string(), message }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The bound on the first output of a graph where a case states the usual tolerances.
+    fn bound(text: &str, expected: &Tensor) -> (f64, f64) {
+        let graph = burin_ir::graph::parse(text).expect("a graph");
+        let (rtol, atol) = (DEFAULT_RTOL, DEFAULT_ATOL);
+        let case = Case { model: PathBuf::new(), data_sets: Vec::new(), rtol, atol, stated: true };
+        match case.bound(&graph, 0, expected) {
+            Bound::Close { rtol, atol } => (rtol, atol),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn what_is_rounded_on_the_way_is_held_to_what_its_record_is_worth() {
+        let graph = |ty: &str, op: &str| {
+            format!("graph @g(%x: {ty}) {{\n  %0 = {op}(%x) : {ty}\n  return %0 as \"y\"\n}}\n")
+        };
+        let narrow = |ty: &str, op: &str, dtype| bound(&graph(ty, op), &Tensor::zeros(dtype, &[2]));
+        assert_eq!(narrow("bf16[2]", "Exp", DType::BF16), (2f64.powi(-6), DEFAULT_ATOL));
+        assert_eq!(narrow("f16[2]", "Exp", DType::F16), (2f64.powi(-9), DEFAULT_ATOL));
+        assert_eq!(narrow("bf16[2]", "Relu", DType::BF16), (DEFAULT_RTOL, DEFAULT_ATOL));
+        let large = Tensor::new(&[2], &[1e-9f32, -64.0]);
+        assert_eq!(bound(&graph("f32[2]", "Exp"), &large), (DEFAULT_RTOL, 2f64.powi(-18)));
+        assert_eq!(bound(&graph("f32[2]", "Relu"), &large), (DEFAULT_RTOL, DEFAULT_ATOL));
+    }
 }

@@ -1,9 +1,15 @@
 //! Lists of what passes, in `data/`: what a list names must pass, and what passes anew is told.
 //! `BLESS=1` rewrites them, and `BURIN_REASONS=1` prints why what fails does.
+//!
+//! Exceptions are lists of what does not pass, by their reasons: they name it all, and nothing else.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+
+fn path(file: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("data").join(file)
+}
 
 /// Whether lists are to be rewritten.
 pub fn blessing() -> bool {
@@ -14,8 +20,8 @@ pub fn blessing() -> bool {
 ///
 /// # Panics
 /// If something listed does not pass, or the list cannot be read or written.
-pub fn check(file: &str, all: Vec<(String, Result<(), String>)>) {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("data").join(file);
+pub fn check(file: &str, all: &[(String, Result<(), String>)]) {
+    let path = path(file);
     let passing: BTreeSet<&str> = all.iter().filter(|(_, o)| o.is_ok()).map(|(line, _)| &line[..]).collect();
     if blessing() {
         let text: String = passing.iter().map(|line| format!("{line}\n")).collect();
@@ -28,7 +34,7 @@ pub fn check(file: &str, all: Vec<(String, Result<(), String>)>) {
         println!("passes now, BLESS=1 lists it: {line}");
     }
     if std::env::var_os("BURIN_REASONS").is_some() {
-        for (line, outcome) in &all {
+        for (line, outcome) in all {
             if let Err(e) = outcome {
                 println!("{line}: {e}");
             }
@@ -42,4 +48,44 @@ pub fn check(file: &str, all: Vec<(String, Result<(), String>)>) {
         })
         .collect();
     assert!(lost.is_empty(), "{} of {file} pass no more:\n{}", lost.len(), lost.concat());
+}
+
+/// Compares what does not pass, with a reason each, with a list of exceptions: the cases of a reason stand
+/// below it.
+///
+/// # Panics
+/// If the list names anything else, or under another reason, or cannot be read or written.
+pub fn check_exceptions(file: &str, all: &[(&str, String)]) {
+    let path = path(file);
+    let mut reasons: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
+    for (case, reason) in all {
+        reasons.entry(reason).or_default().insert(case);
+    }
+    let section = |(reason, cases): (&&str, &BTreeSet<&str>)| {
+        format!("{reason}\n{}", cases.iter().map(|case| format!("    {case}\n")).collect::<String>())
+    };
+    let text: String = reasons.iter().map(section).collect();
+    if blessing() {
+        fs::write(&path, &text).expect("the list can be written");
+    }
+    let listed = fs::read_to_string(&path).expect("the list of exceptions");
+    let (listed, found) = (pairs(&listed), pairs(&text));
+    let said = |verb: &str, (case, reason): &(&str, &str)| format!("{verb} {case}: {reason}\n");
+    let gone = listed.difference(&found).map(|pair| said("no more:", pair));
+    let fresh = found.difference(&listed).map(|pair| said("not listed:", pair));
+    let wrong: String = gone.chain(fresh).collect();
+    assert!(wrong.is_empty(), "{file} is not what does not pass, BLESS=1 rewrites it:\n{wrong}");
+}
+
+/// The cases of a list of exceptions, with their reasons.
+fn pairs(text: &str) -> BTreeSet<(&str, &str)> {
+    let mut reason = "";
+    let mut all = BTreeSet::new();
+    for line in text.lines() {
+        match line.strip_prefix("    ") {
+            Some(case) => drop(all.insert((case, reason))),
+            None => reason = line,
+        }
+    }
+    all
 }

@@ -46,8 +46,8 @@ fn check(folder: &str, cases: usize) {
     if random > 0 {
         println!("{folder}: {random} draw random numbers, and have the properties of such");
     }
-    let all = all.into_iter().map(|(line, outcome)| (line, outcome.map(|_| ()))).collect();
-    list::check(&format!("{folder}-suite-passing.txt"), all);
+    let all: Vec<_> = all.into_iter().map(|(line, outcome)| (line, outcome.map(|_| ()))).collect();
+    list::check(&format!("{folder}-suite-passing.txt"), &all);
 }
 
 #[test]

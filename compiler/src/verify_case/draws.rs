@@ -8,7 +8,7 @@
 //! Numbers of ones are held to [`DEVIATIONS`]. The operands that say what must hold have to be inputs
 //! or constants of the graph.
 
-use super::DataSet;
+use super::{DataSet, depends_on};
 use burin_ir::graph::{Def, Graph, NodeData, Value};
 use burin_ir::ops::Effect;
 use burin_ir::{DType, Tensor};
@@ -40,19 +40,7 @@ struct Recorded<'a> {
 impl Recorded<'_> {
     /// Whether a value depends on random numbers.
     fn is_drawn(&self, v: Value) -> bool {
-        let (mut todo, mut seen) = (vec![v], std::collections::HashSet::new());
-        while let Some(v) = todo.pop() {
-            let Some((n, _)) = self.graph.producer(v) else { continue };
-            if !seen.insert(n) {
-                continue;
-            }
-            let node = &self.graph.nodes[n];
-            if self.draws(node) {
-                return true;
-            }
-            todo.extend(node.inputs.iter().flatten());
-        }
-        false
+        depends_on(self.graph, v, |node| self.draws(node))
     }
 
     fn draws(&self, node: &NodeData) -> bool {

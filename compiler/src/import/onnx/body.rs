@@ -1,6 +1,7 @@
 //! Nodes: names are resolved, functions inlined, subgraphs become regions, and every node is added
 //! through the graph's builder, which checks it against its row and infers its results.
 
+use super::assumed;
 use super::attrs;
 use super::boundary::Inputs;
 use super::control::{Graphs, Guesses};
@@ -303,6 +304,7 @@ impl<'m> Importer<'m, '_> {
         if let Some(results) = upgrade::apply(&mut call, &mut builder)? {
             return Ok(results);
         }
+        assumed::apply(&mut call, &mut builder)?;
         let Some(row) = row(&call.domain, &call.op) else {
             let shown = if call.domain.is_empty() { "ai.onnx" } else { &call.domain };
             return Err(format!(

@@ -8,7 +8,7 @@ use super::body::{Importer, Names, Scope, Site};
 use super::proto::{GraphProto, TensorShapeProto, TypeValue, ValueInfoProto};
 use super::structure::Item;
 use super::upgrade::Call;
-use burin_ir::graph::{Builder, Constant, Def, Region, RegionData, Value};
+use burin_ir::graph::{Builder, Constant, Def, Node, Region, RegionData, Value};
 use burin_ir::ops::{self, OpRow};
 use burin_ir::{Attr, DType, Symbol, Tensor, TensorType, Type};
 
@@ -128,7 +128,7 @@ impl<'m> Importer<'m, '_> {
 
     /// The results of the branch that is guessed to be taken; a run in which it is not is refused.
     fn guess(&mut self, cond: Value, site: &Site<'_, 'm>) -> Result<Vec<Item>, String> {
-        let holds = self.guesses.ask();
+        let holds = self.guesses.ask(self.is_likely(cond));
         let name = if holds { "then_branch" } else { "else_branch" };
         let results = self.inline(site, name, &[])?;
         let mut builder = Builder { graph: &mut self.graph, region: site.region };
@@ -139,6 +139,12 @@ impl<'m> Importer<'m, '_> {
             item.with_leaves(&mut leaves.into_iter()).ok_or_else(|| "a result has lost a tensor".to_owned())
         };
         results.iter().map(&mut assumed).collect()
+    }
+
+    /// Whether a condition holds more often than not: one value among all is equal to another.
+    fn is_likely(&self, cond: Value) -> bool {
+        let made_by = |(n, _): (Node, usize)| self.graph.nodes[n].op.name;
+        self.graph.producer(cond).map(made_by) != Some("Equal")
     }
 
     /// The regions of a control-flow node, from its graph attributes.
@@ -398,7 +404,8 @@ fn normal(axis: i64, rank: i64) -> Result<i64, String> {
     }
 }
 
-/// Which branches are taken where that must be guessed, in the order of the questions.
+/// Which branches are taken where that must be guessed, in the order of the questions: whether each is
+/// the likely one.
 #[derive(Default)]
 pub(super) struct Guesses {
     made: Vec<bool>,
@@ -409,12 +416,12 @@ pub(super) struct Guesses {
 const MOST_GUESSES: usize = 6;
 
 impl Guesses {
-    fn ask(&mut self) -> bool {
+    fn ask(&mut self, likely: bool) -> bool {
         if self.asked == self.made.len() {
             self.made.push(true);
         }
         self.asked += 1;
-        self.made[self.asked - 1]
+        self.made[self.asked - 1] == likely
     }
 
     /// Goes on to other guesses; false where there are none.

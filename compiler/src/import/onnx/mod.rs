@@ -3,7 +3,8 @@
 //! A model goes through four steps, a file each: [`proto`] decodes the messages without copying
 //! weights, [`inputs`] gives types and symbolic dimensions to the inputs, [`body`] puts the nodes in
 //! order, resolves names and inlines functions, and [`upgrade`] rewrites nodes of older op versions
-//! to the newest schema, which is the only one that the op rows know.
+//! to the newest schema, which is the only one that the op rows know; [`assumed`] says what nodes take for
+//! granted.
 //!
 //! Graphs know tensors alone. What a model makes of them, sequences, optionals and maps ([`structure`]),
 //! is resolved on the way: by the ops over them ([`sequences`]), by control flow ([`control`],
@@ -13,6 +14,7 @@
 //! for it, depth is limited, and whatever is wrong becomes an [`ImportError`] that names the file and,
 //! inside it, the node or value.
 
+mod assumed;
 mod attention;
 mod attrs;
 mod body;

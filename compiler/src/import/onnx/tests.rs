@@ -116,6 +116,33 @@ fn dimensions_of_different_names_stay_different() {
 }
 
 #[test]
+fn dimensions_that_may_be_one_are_not_squeezed() {
+    let m = model(18, &["batch", "1"], vec![node("Squeeze", &["x"], &["y"])], vec![]);
+    let g = load(&m).expect("imports");
+    assert_eq!(g.values[g.outputs()[0]].ty.to_string(), "f32[batch]");
+    let run = |n| eval(&g, &[Tensor::zeros(DType::F32, &[n, 1])], &[]).map(|o| o.outputs[0].shape().to_vec());
+    assert_eq!(run(2).expect("it runs"), [2]);
+    let e = run(1).expect_err("the dimension would have to be dropped").to_string();
+    assert!(e.contains("Assume"), "{e}");
+}
+
+#[test]
+fn operands_have_as_many_elements_as_they_must() {
+    let nodes = vec![with(node("Split", &["x", "parts"], &["y", "z"]), vec![int("axis", 0)])];
+    let mut m = model(18, &["n"], nodes, vec![]);
+    let mut parts = value("parts", &["count"]);
+    if let Some(TypeValue::Tensor(t)) = parts.r#type.as_mut().and_then(|t| t.value.as_mut()) {
+        t.elem_type = 7;
+    }
+    m.graph.as_mut().expect("a graph").input.push(parts);
+    let g = load(&m).expect("imports");
+    let x = Tensor::zeros(DType::F32, &[5]);
+    let run = |parts: &[i64]| eval(&g, &[x.clone(), Tensor::new(&[parts.len()], parts)], &[]);
+    assert_eq!(run(&[3, 2]).expect("it runs").outputs[0].shape(), [3]);
+    assert!(run(&[3, 1, 1]).is_err(), "there are two results");
+}
+
+#[test]
 fn nodes_may_stand_in_any_order() {
     let nodes = vec![node("Relu", &["t"], &["y"]), node("Exp", &["s"], &["t"]), node("Abs", &["x"], &["s"])];
     assert_eq!(ops(&load(&model(18, &["2"], nodes, vec![])).expect("imports")), ["Abs", "Exp", "Relu"]);
