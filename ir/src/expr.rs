@@ -224,7 +224,7 @@ impl Expr {
                 r.constant = self.constant;
                 for (atoms, c) in &self.terms {
                     match remove_all(atoms, by) {
-                        Some(rest) if c % k == 0 => q.push(rest, c / k),
+                        Some(rest) if c.checked_rem(*k) == Some(0) => q.push(rest, c / k),
                         _ => r.push(atoms.clone(), *c),
                     }
                 }
@@ -244,7 +244,9 @@ impl Expr {
             Some(0) => return Expr::ZERO,
             Some(1) => return self.clone(),
             Some(-1) => return self.scaled(-1),
-            Some(d) if d < 0 => return self.scaled(-1).floor_div_within(&Expr::constant(-d), ranges),
+            Some(d) if d < 0 => {
+                return self.scaled(-1).floor_div_within(&Expr::constant(d.saturating_neg()), ranges);
+            }
             Some(d) => {
                 if let Some(n) = self.as_const() {
                     return n.div_euclid(d).into();
@@ -366,7 +368,7 @@ impl Expr {
                 && c > 0
                 && m % c == 0
             {
-                let k = -m / c;
+                let k = -(m / c);
                 let rest = self - &Expr { terms: vec![(atoms.clone(), *m)], constant: 0 } - d.0.scaled(k);
                 if rest.terms.len() < self.terms.len() {
                     all = all.and(Range::new(0, c - 1).scaled(k).plus(rest.bounds(ranges)));

@@ -4,6 +4,16 @@ use crate::dtype::DType;
 use crate::expr::Expr;
 use std::fmt;
 
+/// The most bytes that a tensor may have by its constant dimensions, those of 0 counted as 1: what the
+/// largest address space holds, and far enough from the ends of `i64` for sums and products of a few sizes.
+const MOST_BYTES: i64 = 1 << 48;
+/// The most dimensions, which are as many as NumPy's arrays and PyTorch's tensors may have: indices and strides
+/// of more take long to compute with.
+const MOST_DIMENSIONS: usize = 64;
+/// The most monomials that the number of elements may come to, if none of them meet: all strides and sizes
+/// are made of it.
+const MOST_TERMS: usize = 1 << 14;
+
 /// The element type and shape of a tensor. A dimension is an expression over the graph's symbols.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct TensorType {
@@ -32,6 +42,32 @@ impl TensorType {
     /// What the elements take in memory, in bytes.
     pub fn bytes(&self) -> Expr {
         self.elements() * self.dtype.bytes() as i64
+    }
+
+    /// An error where there are too many dimensions, the constant ones alone make the tensor larger than any
+    /// memory, or so many are sums that their product is too long.
+    pub fn check_size(&self) -> Result<(), String> {
+        if self.rank() > MOST_DIMENSIONS {
+            return Err(format!(
+                "a tensor has {} dimensions, expected at most {MOST_DIMENSIONS}",
+                self.rank()
+            ));
+        }
+        let mut sizes = self.shape.iter().filter_map(Expr::as_const).map(|d| d.max(1));
+        let bytes = sizes.try_fold(self.dtype.bytes() as i64, i64::checked_mul);
+        let terms = |d: &Expr| (d.terms().len() + usize::from(d.constant_term() != 0)).max(1);
+        let terms = self.shape.iter().fold(1, |n: usize, d| n.saturating_mul(terms(d)));
+        if terms > MOST_TERMS {
+            return Err(format!(
+                "the number of elements of {self} is a sum of {terms} products, expected at most {MOST_TERMS}"
+            ));
+        }
+        match bytes.is_some_and(|n| n <= MOST_BYTES) {
+            true => Ok(()),
+            false => {
+                Err(format!("{self} is larger than the address space, expected at most {MOST_BYTES} bytes"))
+            }
+        }
     }
 
     /// The shape in numbers, where every dimension is a constant.

@@ -15,9 +15,9 @@ use burin_ir::ops::constant_pads;
 use burin_ir::{Attr, DType, Expr, Scalar, Tensor};
 
 /// Multiply-adds that a core makes while one byte of weights arrives from memory.
-const PER_BYTE: i64 = 13;
+const PER_BYTE: f64 = 13.0;
 /// ... and while an element of a transformed tile is made, written, and read again.
-const PER_ELEMENT: i64 = 32;
+const PER_ELEMENT: f64 = 32.0;
 
 /// Replaces convolutions.
 pub fn run(graph: &mut Graph, fuel: &mut Fuel) -> Result<Report, String> {
@@ -63,7 +63,7 @@ impl Conv {
         }
         let pads = constant_pads(attrs, kernel, &w.shape[2..])?;
         let image_size = [kernel[0].as_const()?, kernel[1].as_const()?];
-        let size = [0, 1].map(|d| image_size[d] + pads[d] + pads[d + 2] - 2);
+        let size = |d: usize| image_size[d].checked_add(pads[d])?.checked_add(pads[d + 2])?.checked_sub(2);
         Some(Conv {
             image,
             weights,
@@ -71,28 +71,30 @@ impl Conv {
             batch_size: x.shape[0].clone(),
             depth: depth as i64,
             channels: channels as i64,
-            size,
+            size: [size(0)?, size(1)?],
             before: [pads[0], pads[1]],
             image_size,
         })
     }
 
     fn tiles(&self, tile: i64) -> [i64; 2] {
-        self.size.map(|n| (n + tile - 1) / tile)
+        self.size.map(|n| n / tile + i64::from(n % tile != 0))
     }
 
     /// What a tile size costs, in multiply-adds.
-    fn cost(&self, tile: i64) -> i64 {
-        let square = (tile + 2) * (tile + 2);
-        let points = self.batch * self.tiles(tile).iter().product::<i64>() * square;
-        let products = points * self.depth * self.channels * 2;
-        let moved = points * (self.depth + self.channels) * PER_ELEMENT;
-        (products + moved).max(square * self.depth * self.channels * 4 * PER_BYTE)
+    fn cost(&self, tile: i64) -> f64 {
+        let square = ((tile + 2) * (tile + 2)) as f64;
+        let [depth, channels] = [self.depth, self.channels].map(|n| n as f64);
+        let points = self.tiles(tile).iter().fold(self.batch as f64, |p, n| p * *n as f64) * square;
+        let products = points * depth * channels * 2.0;
+        let moved = points * (depth + channels) * PER_ELEMENT;
+        (products + moved).max(square * depth * channels * 4.0 * PER_BYTE)
     }
 
-    fn direct_cost(&self) -> i64 {
-        let each = 9 * self.depth * self.channels;
-        (self.batch * self.size[0] * self.size[1] * each * 2).max(each * 4 * PER_BYTE)
+    fn direct_cost(&self) -> f64 {
+        let each = 9.0 * self.depth as f64 * self.channels as f64;
+        let positions = self.size.iter().fold(self.batch as f64, |p, n| p * *n as f64);
+        (positions * each * 2.0).max(each * 4.0 * PER_BYTE)
     }
 
     fn replace(&self, r: &mut Rewriter<'_>, site: &Site<'_>) -> Result<Outcome, String> {
@@ -101,7 +103,7 @@ impl Conv {
             return declined("a convolution with few channels");
         }
         let tile = if self.cost(4) <= self.cost(2) { 4 } else { 2 };
-        if self.cost(tile) * 5 > self.direct_cost() * 4 {
+        if self.cost(tile) * 5.0 > self.direct_cost() * 4.0 {
             return declined("the direct sum is as fast");
         }
         let (name, square) = (&site.data.name, (tile + 2) * (tile + 2));

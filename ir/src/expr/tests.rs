@@ -61,3 +61,12 @@ fn bounds_of_a_remainder() {
 fn overflow_is_noticed() {
     assert_eq!((s("x") * i64::MAX).eval(&|_| Some(2)), None);
 }
+
+#[test]
+fn the_least_number_divides_and_is_divided() {
+    let by = |k: i64| s("x").floor_div(&k.into());
+    assert_eq!(by(i64::MIN).eval(&|_| Some(5)), Some(-1));
+    assert_eq!((s("x") * i64::MIN).floor_div(&-&s("x")).eval(&|_| Some(0)), Some(0));
+    let r = s("x") + by(1 << 62) * i64::MIN;
+    assert_eq!(r.bounds(&|_| Range::NON_NEGATIVE).lo, None);
+}

@@ -140,5 +140,8 @@ pub fn infer_types(cx: &Cx<'_>) -> Result<Vec<Info>, String> {
     if infos.len() != cx.outputs {
         return Err(format!("{} has {} results, the node names {}", cx.op.name, infos.len(), cx.outputs));
     }
+    for info in &infos {
+        info.ty.innermost().check_size().map_err(|e| format!("{}: {e}", cx.op.name))?;
+    }
     Ok(infos)
 }

@@ -152,13 +152,13 @@ fn columns_infer(cx: &Cx<'_>) -> Result<Vec<Info>, String> {
     if groups < 1 || x.shape[1].as_const().is_some_and(|c| c % groups != 0) {
         return Err(format!("offset_group is {groups}, which does not divide {} channels", x.shape[1]));
     }
-    let taps = groups * kernel.iter().product::<i64>();
+    let taps = kernel.iter().fold(Expr::from(groups), |n, k| n * *k);
     let outputs: Vec<Expr> = slides.iter().map(|s| s.output.clone()).collect();
-    for (i, channels) in [(1, taps * slides.len() as i64), (2, taps)].into_iter().filter(|(i, _)| cx.has(*i))
+    for (i, channels) in [(1, &taps * slides.len() as i64), (2, taps)].into_iter().filter(|(i, _)| cx.has(*i))
     {
         let found = cx.shape(i)?;
         let expected: Vec<Expr> =
-            [x.shape[0].clone(), channels.into()].into_iter().chain(outputs.iter().cloned()).collect();
+            [x.shape[0].clone(), channels].into_iter().chain(outputs.iter().cloned()).collect();
         let differs =
             |(a, b): (&Expr, &Expr)| matches!((a.as_const(), b.as_const()), (Some(a), Some(b)) if a != b);
         if found.len() != expected.len() || found.iter().zip(&expected).any(differs) {

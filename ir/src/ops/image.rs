@@ -260,8 +260,11 @@ fn unpool_build(cx: &Cx<'_>, b: &mut Builder<'_>, inputs: Inputs<'_>) -> Built {
 fn unpooled_shape(cx: &Cx<'_>, b: &mut Builder<'_>, x: Value) -> Result<Value, String> {
     let kernel = cx.attrs.ints("kernel_shape").unwrap_or_default();
     let attrs = WindowAttrs::of(cx.attrs, kernel.len())?;
-    let rest: Vec<i64> =
-        kernel.iter().zip(&attrs.pads).map(|(k, (before, after))| k - before - after).collect();
+    let rest: Vec<i64> = kernel
+        .iter()
+        .zip(&attrs.pads)
+        .map(|(k, (before, after))| k.saturating_sub(*before).saturating_sub(*after))
+        .collect();
     let list = |b: &mut Builder<'_>, v: &[i64]| b.constant(Tensor::new(&[v.len()], v));
     let (one, strides, rest) = (list(b, &[1]), list(b, &attrs.strides), list(b, &rest));
     let outer = b.op("Shape", &[x], vec![("end", Attr::Int(2))])?;

@@ -44,6 +44,11 @@ pub const ROWS: &[OpRow] = &[OpRow {
     )
 }];
 
+/// The most places of the result: constants are written that have as many elements.
+const MOST_PLACES: usize = 1 << 21;
+/// The most items that are skipped: for each number of them the places are compared anew.
+const MOST_SKIPS: usize = 1 << 7;
+
 /// The n-grams of one length.
 struct Grams {
     /// How many items one has.
@@ -73,7 +78,7 @@ impl Pool {
         for (i, (start, end)) in starts.iter().zip(ends).enumerate() {
             let length = i + 1;
             let fits = 0 <= *start && *start <= end && end <= items.len() as i64;
-            let size = (end - start) as usize;
+            let size = end.saturating_sub(*start) as usize;
             if !fits || !size.is_multiple_of(length) {
                 return Err(format!(
                     "ngram_counts {starts:?} do not cut a pool of {} items into n-grams",
@@ -89,6 +94,9 @@ impl Pool {
         let weights = cx.attrs.floats("weights").filter(|w| !w.is_empty());
         let weights = weights.map_or_else(|| vec![1.0; first], <[f64]>::to_vec);
         let places: Option<Vec<usize>> = indexes.iter().map(|i| usize::try_from(*i).ok()).collect();
+        if let Some(place) = places.iter().flatten().find(|p| **p >= MOST_PLACES) {
+            return Err(format!("ngram_indexes name place {place}, expected places below {MOST_PLACES}"));
+        }
         match places {
             Some(places) if places.len() == first && weights.len() == first && first > 0 => {
                 Ok(Pool { grams, places, weights })
@@ -123,12 +131,22 @@ fn tf_idf_infer(cx: &Cx<'_>) -> Result<Vec<Info>, String> {
     rules::expect("input 0", x.dtype, if texts { TEXT } else { SIGNED })?;
     let width = pool.width();
     pool.counted(-1)?;
+    skips(cx)?;
     let shape = match &x.shape[..] {
         [_] => vec![width.into()],
         [rows, _] => vec![rows.clone(), width.into()],
         _ => return Err(format!("input 0 is {x}, expected a shape [C] or [N, C]")),
     };
     Ok(vec![TensorType::new(DType::F32, shape).into()])
+}
+
+/// How many items at most may be skipped between two of an n-gram.
+fn skips(cx: &Cx<'_>) -> Result<usize, String> {
+    let count = cx.int("max_skip_count");
+    usize::try_from(count)
+        .ok()
+        .filter(|n| *n <= MOST_SKIPS)
+        .ok_or_else(|| format!("max_skip_count is {count}, expected 0 to {MOST_SKIPS}"))
 }
 
 fn tf_idf_build(cx: &Cx<'_>, b: &mut Builder<'_>, inputs: Inputs<'_>) -> Built {
@@ -143,16 +161,16 @@ fn tf_idf_build(cx: &Cx<'_>, b: &mut Builder<'_>, inputs: Inputs<'_>) -> Built {
         x = b.op("Unsqueeze", &[x, first], vec![])?;
     }
     let wanted = cx.int("min_gram_length")..=cx.int("max_gram_length");
-    let skips = usize::try_from(cx.int("max_skip_count")).map_err(|_| "max_skip_count is negative")?;
+    let skips = skips(cx)?;
     let mut columns = Vec::new();
     for grams in &pool.grams {
-        let gaps = if grams.length == 1 { 1 } else { skips.saturating_add(1) };
+        let gaps = if grams.length == 1 { 1 } else { skips + 1 };
         let mut sum = zeros(b, x, grams.items.shape()[0])?;
         if wanted.contains(&(grams.length as i64)) && !grams.items.is_empty() {
             for gap in 1..=gaps {
-                if let Some(count) = count(b, x, grams, gap)? {
-                    sum = b.op("Add", &[sum, count], vec![])?;
-                }
+                // Wider gaps are not found either.
+                let Some(count) = count(b, x, grams, gap)? else { break };
+                sum = b.op("Add", &[sum, count], vec![])?;
             }
         }
         columns.push(sum);

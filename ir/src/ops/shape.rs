@@ -519,7 +519,7 @@ fn range_len(cx: &Cx<'_>) -> Result<Expr, String> {
     let n = match delta.as_const() {
         Some(0) => return Err("delta is 0, expected another number".into()),
         Some(d) if d > 0 => (limit - start).ceil_div(&delta),
-        Some(d) => (start - limit).ceil_div(&(-d).into()),
+        Some(d) => (start - limit).ceil_div(&d.saturating_neg().into()),
         // Either sign, rounded up all the same.
         None => -&(start - limit).floor_div_within(&delta, &Symbol::range),
     };

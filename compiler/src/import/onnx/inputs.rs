@@ -6,7 +6,6 @@
 
 use super::proto::{DimensionValue, TensorTypeProto};
 use super::tensor;
-use burin_ir::tensor::element_count;
 use burin_ir::{Expr, Symbol, TensorType};
 use std::collections::{HashMap, HashSet};
 
@@ -48,10 +47,9 @@ impl<'a> Dimensions<'a> {
         };
         let dims = values.iter().enumerate().map(|(i, d)| self.dimension(name, i, d.as_ref(), own));
         let dims: Vec<Expr> = dims.collect::<Result<_, _>>()?;
-        let fixed: Vec<usize> = dims.iter().filter_map(|d| usize::try_from(d.as_const()?).ok()).collect();
-        element_count(dtype, &fixed)
-            .ok_or_else(|| format!("a tensor of shape {dims:?} is larger than the address space"))?;
-        Ok(TensorType::new(dtype, dims))
+        let ty = TensorType::new(dtype, dims);
+        ty.check_size()?;
+        Ok(ty)
     }
 
     fn dimension(

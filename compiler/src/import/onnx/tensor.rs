@@ -13,8 +13,8 @@ use std::collections::HashMap;
 use std::fs::File;
 use std::path::{Component, Path, PathBuf};
 
-/// The most elements that a sparse constant may have once it is made dense.
-const SPARSE_LIMIT: usize = 1 << 26;
+/// The most bytes of a sparse constant once it is made dense.
+const SPARSE_LIMIT: usize = 1 << 27;
 
 /// The names of ONNX's element types, by number.
 const TYPE_NAMES: [&str; 29] = [
@@ -278,8 +278,12 @@ pub(super) fn sparse(t: &SparseTensorProto, files: &mut Files) -> Result<Tensor,
     };
     let (values, indices) = (tensor(values, files)?, tensor(indices, files)?);
     let (shape, count) = shape_of(&t.dims, values.dtype())?;
-    if count > SPARSE_LIMIT {
-        return Err(format!("a sparse tensor of {count} elements; at most {SPARSE_LIMIT} are supported"));
+    let each = values.dtype().bytes();
+    if count > SPARSE_LIMIT / each {
+        let most = SPARSE_LIMIT / each;
+        return Err(format!(
+            "a sparse tensor of {count} elements; at most {most} of {each} bytes are supported"
+        ));
     }
     let linear: Vec<i64> = match indices.shape() {
         [n] if *n == values.len() => indices.to_i64s(),
@@ -294,10 +298,11 @@ pub(super) fn sparse(t: &SparseTensorProto, files: &mut Files) -> Result<Tensor,
         }
         found => return Err(format!("sparse indices of shape {found:?} for {} values", values.len())),
     };
-    let mut dense = vec![Scalar::I(0).cast(values.dtype()); count];
-    for (i, v) in linear.into_iter().zip(values.scalars()) {
-        let slot = usize::try_from(i).ok().and_then(|i| dense.get_mut(i));
-        *slot.ok_or_else(|| format!("a sparse index lies outside the shape {shape:?}"))? = v;
+    let zero = Tensor::from_scalars(values.dtype(), &[1], [Scalar::I(0).cast(values.dtype())]);
+    let mut dense = zero.bytes().repeat(count);
+    for (i, v) in linear.into_iter().zip(values.bytes().chunks(each)) {
+        let slot = usize::try_from(i).ok().filter(|i| *i < count).map(|i| &mut dense[i * each..][..each]);
+        slot.ok_or_else(|| format!("a sparse index lies outside the shape {shape:?}"))?.copy_from_slice(v);
     }
-    Ok(Tensor::from_scalars(values.dtype(), &shape, dense))
+    Tensor::from_bytes(values.dtype(), shape, dense.into())
 }

@@ -243,8 +243,8 @@ fn vectorize_infer(cx: &Cx<'_>) -> Result<Vec<Info>, String> {
     }
     let first = cx.shape(0)?;
     let rows = if first.len() == 1 { Expr::ONE } else { first[0].clone() };
-    let columns: i64 = widths(cx)?.iter().sum();
-    Ok(vec![TensorType::new(DType::F32, [rows, columns.into()]).into()])
+    let columns = widths(cx)?.iter().fold(Expr::ZERO, |n, w| n + *w);
+    Ok(vec![TensorType::new(DType::F32, [rows, columns]).into()])
 }
 
 fn vectorize_build(cx: &Cx<'_>, b: &mut Builder<'_>, inputs: Inputs<'_>) -> Built {

@@ -222,10 +222,10 @@ fn crop(c: &mut Call, b: &mut Builder<'_>) -> Outcome {
     let sides: Vec<Expr> = b.ty(x)?.shape.iter().skip(2).cloned().collect();
     let [height, width] = &sides[..] else { return Err("expected an image [n, c, h, w]".into()) };
     let ends = match c.take_ints("scale")?.as_deref() {
-        Some([h, w]) => [border[1] + h, border[0] + w],
+        Some([h, w]) => [border[1].saturating_add(*h), border[0].saturating_add(*w)],
         None | Some([]) => {
             let known = |side: &Expr| side.as_const().ok_or("the image's sides must be constant");
-            [known(height)? - border[3], known(width)? - border[2]]
+            [known(height)?.saturating_sub(border[3]), known(width)?.saturating_sub(border[2])]
         }
         Some(other) => return Err(format!("scale {other:?}, expected height and width")),
     };

@@ -14,6 +14,12 @@ const CALLER_SAVED: [usize; 9] = [0, 1, 2, 6, 7, 8, 9, 10, 11];
 /// Those that it must restore: rbx, r12 to r15.
 pub const CALLEE_SAVED: [usize; 5] = [3, 12, 13, 14, 15];
 
+/// Instructions times blocks of the largest code whose registers are checked again (where debug assertions
+/// are on). The checker walks what follows a block anew whenever what it knows at the block's end changes:
+/// many conditions behind each other would take it longer than all else.
+#[cfg(debug_assertions)]
+const CHECKED: usize = 1 << 19;
+
 /// The code as the allocator wants to see it: instructions numbered through all blocks.
 pub struct Flat<'a> {
     code: &'a Code,
@@ -67,7 +73,7 @@ impl<'a> Flat<'a> {
         let options = RegallocOptions { verbose_log: false, validate_ssa: true, algorithm: Algorithm::Ion };
         let output = regalloc2::run(self, &env, &options).map_err(|e| format!("registers: {e}"))?;
         #[cfg(debug_assertions)]
-        {
+        if self.num_insts().saturating_mul(self.num_blocks()) <= CHECKED {
             let mut checker = regalloc2::checker::Checker::new(self, &env);
             checker.prepare(&output);
             checker.run().map_err(|e| format!("registers: {e:?}"))?;
