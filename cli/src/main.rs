@@ -18,7 +18,10 @@ mod terminal;
 use clap::{Parser, Subcommand};
 use failure::Failure;
 use std::process::ExitCode;
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::{LevelFilter, Targets};
+use tracing_subscriber::fmt;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
 
 /// Graphs nest, and so do the walks over them: this is enough for any file that is accepted.
 const STACK_BYTES: usize = 256 << 20;
@@ -75,12 +78,9 @@ fn run(command: Command) -> Result<(), Failure> {
 }
 
 fn log_to_stderr(verbose: bool) {
-    let level = if verbose { "debug,cranelift_codegen=warn" } else { "warn,cranelift_codegen=error" };
-    let filter = EnvFilter::try_from_env("BURIN_LOG").unwrap_or_else(|_| EnvFilter::new(level));
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .with_target(false)
-        .without_time()
-        .init();
+    let level = if verbose { LevelFilter::DEBUG } else { LevelFilter::WARN };
+    let stated = std::env::var("BURIN_LOG").ok().and_then(|f| f.parse().ok());
+    let filter = stated.unwrap_or_else(|| Targets::new().with_default(level));
+    let lines = fmt::layer().with_writer(std::io::stderr).with_target(false).without_time();
+    tracing_subscriber::registry().with(lines).with(filter).init();
 }
