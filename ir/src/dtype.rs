@@ -68,6 +68,11 @@ impl DType {
         DType::Text,
     ];
 
+    /// The element types that kernels have: all but texts, which are numbers there.
+    pub fn of_kernels() -> impl Iterator<Item = DType> {
+        DType::ALL.into_iter().filter(|t| *t != DType::Text)
+    }
+
     /// Width of one element in memory in bits.
     pub const fn bits(self) -> u32 {
         match self {

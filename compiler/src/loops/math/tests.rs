@@ -267,7 +267,7 @@ fn remainders_are_exact() {
 
 #[test]
 fn integer_powers_are_exact() {
-    for ty in DType::ALL.into_iter().filter(|t| t.is_int() && !t.is_storage()) {
+    for ty in DType::of_kernels().filter(|t| t.is_int() && !t.is_storage()) {
         let kernel = kernel(ScalarOp::Pow, &[ty, ty]);
         let values: Vec<i64> =
             vec![0, 1, -1, 2, -2, 3, 5, 7, 10, 31, 33, 63, 64, 127, 1 << 20, i64::MAX, i64::MIN];
