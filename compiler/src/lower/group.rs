@@ -259,6 +259,9 @@ impl<'a> Inliner<'a> {
 
     fn make(&mut self, v: Value, at: &[Expr]) -> Result<Term, String> {
         let ty = self.graph.tensor_type(v).ok_or("an operand is no tensor")?.clone();
+        if at.len() != ty.rank() {
+            return Err(format!("{v} is {ty}, and is read as if it had {} dimensions", at.len()));
+        }
         if let Some(t) = self.small_constant(v, ty.dtype) {
             return Ok(t);
         }

@@ -185,6 +185,12 @@ fn attention_type(cx: &Cx<'_>) -> Result<Vec<Info>, String> {
     }
     if cx.has(6) {
         rules::expect("input 6 (nonpad_kv_seqlen)", cx.dtype(6)?, rules::SIGNED)?;
+        if cx.ty(6)?.rank() != 1 {
+            return Err(format!(
+                "input 6 (nonpad_kv_seqlen) is {}, expected one dimension, the batch",
+                cx.ty(6)?
+            ));
+        }
     }
     windows(cx)?;
     if !(0..=3).contains(&cx.int("qk_matmul_output_mode")) {

@@ -519,6 +519,9 @@ fn space_to_depth_element(cx: &Cx<'_>, _: usize) -> Result<Element, String> {
 
 fn trilu_infer(cx: &Cx<'_>) -> Result<Vec<Info>, String> {
     let t = cx.ty(0)?;
+    if cx.has(1) {
+        rules::expect("input 1 (k)", cx.dtype(1)?, rules::INT)?;
+    }
     match t.rank() {
         0 | 1 => Err(format!("input 0 has shape {}, expected rank 2 or more", rules::show(&t.shape))),
         _ => rules::same_as_first::<ANY>(cx),

@@ -584,9 +584,11 @@ fn range_open(cx: &Cx<'_>, b: &mut Builder<'_>, inputs: &[Option<Value>]) -> Bui
 
 fn eye_like_infer(cx: &Cx<'_>) -> Result<Vec<Info>, String> {
     let t = cx.ty(0)?;
+    let dtype = cx.attrs.dtype("dtype").unwrap_or(t.dtype);
     rules::expect("input 0", t.dtype, ANY)?;
+    rules::expect("the result", dtype, rules::CONVERTED)?;
     match t.rank() {
-        2 => Ok(vec![TensorType::new(cx.attrs.dtype("dtype").unwrap_or(t.dtype), t.shape.clone()).into()]),
+        2 => Ok(vec![TensorType::new(dtype, t.shape.clone()).into()]),
         _ => Err(format!("input 0 has shape {}, expected a matrix", rules::show(&t.shape))),
     }
 }

@@ -13,6 +13,17 @@ fn evaluate(text: &str) -> Vec<Tensor> {
     eval(&graph, &sample.inputs(7), &[]).unwrap_or_else(|e| panic!("{text}: {e}")).outputs
 }
 
+#[test]
+fn operands_that_no_meaning_fits_are_refused() {
+    for text in [
+        "Attention(f32[1,2,2,8], f32[1,2,4,8], f32[1,2,4,8], _, _, _, i64[])",
+        "EyeLike(text[3,4])",
+        "Trilu(text[3,3], text[])",
+    ] {
+        assert!(Sample::parse(text).expect("a sample").graph().is_err(), "{text}");
+    }
+}
+
 /// Every sample's node can be built and evaluated, and where it can be built with symbolic sizes,
 /// that gives the same results.
 #[test]
