@@ -206,14 +206,15 @@ impl Session {
         let mut output_dims: Vec<i64> = outputs.iter().flat_map(|t| t.shape()).map(|d| *d as i64).collect();
         self.texts.begin();
         let mut number = |text: &String| self.texts.number_of(text);
-        let numbers: Vec<Vec<i64>> = inputs
-            .iter()
-            .map(|t| t.as_texts().unwrap_or_default().iter().map(&mut number).collect())
-            .collect();
-        let pointer = |(t, n): (&TensorRef<'_>, &Vec<i64>)| {
-            if t.dtype() == DType::Text { n.as_ptr().cast() } else { t.bytes().as_ptr() }
+        let texts = inputs.iter().filter_map(TensorRef::as_texts);
+        // In the order of the inputs that are texts, for as long as the call.
+        let numbers: Vec<Vec<i64>> = texts.map(|all| all.iter().map(&mut number).collect()).collect();
+        let mut numbered = numbers.iter();
+        let pointer = |t: &TensorRef<'_>| match t.as_texts().and_then(|_| numbered.next()) {
+            Some(numbers) => numbers.as_ptr().cast(),
+            None => t.bytes().as_ptr(),
         };
-        let input_ptrs: Vec<*const u8> = inputs.iter().zip(&numbers).map(pointer).collect();
+        let input_ptrs: Vec<*const u8> = inputs.iter().map(pointer).collect();
         let pointer = |(t, p): (&mut Tensor, &Port)| {
             if p.unbounded { core::ptr::null_mut() } else { t.memory().as_mut_ptr() }
         };

@@ -4,7 +4,7 @@
 use super::place::{Places, RootId};
 use burin_ir::Expr;
 use burin_ir::graph::{Graph, Node, Value};
-use burin_ir::ops::{Lower, Meaning};
+use burin_ir::ops::{Lower, Meaning, OpRow};
 
 /// A call before memory is planned.
 pub(super) struct HostCall {
@@ -22,10 +22,27 @@ pub(super) struct HostCall {
     pub(super) elements: Vec<Expr>,
 }
 
+fn is_call(op: &OpRow) -> bool {
+    matches!(op.meaning, Meaning::Primitive(Lower::Host))
+}
+
+/// The functions that a graph calls, each once. What calls them says their numbers, which are the same for
+/// all CPU levels, since they follow from the graph alone.
+pub(super) fn functions(graph: &Graph) -> Vec<&'static str> {
+    let mut names = Vec::new();
+    for node in graph.regions.values().flat_map(|r| &r.nodes) {
+        let op = graph.nodes[*node].op;
+        if is_call(op) && !names.contains(&op.name) {
+            names.push(op.name);
+        }
+    }
+    names
+}
+
 /// The call that a node is, if it is one.
 pub(super) fn call(graph: &Graph, places: &Places, node: Node) -> Result<Option<HostCall>, String> {
     let n = &graph.nodes[node];
-    if !matches!(n.op.meaning, Meaning::Primitive(Lower::Host)) {
+    if !is_call(n.op) {
         return Ok(None);
     }
     let function = burin_host::by_name(n.op.name)

@@ -3,7 +3,7 @@
 use super::arena::Slot;
 use super::events::{Control, Draft, Event, Inner, Kind};
 use super::group::Layout;
-use super::host::HostCall;
+use super::host::{self, HostCall};
 use super::kernels::{Group, Kernels};
 use super::level::{Entry, Level, Lowering};
 use super::named::Named;
@@ -36,7 +36,8 @@ pub struct Report {
 
 /// Lowers a graph.
 pub fn lower(graph: &Graph, machine: &Machine) -> Result<(Program, Report), String> {
-    let texts::Numbered { graph: numbered, texts, host_ops } = texts::number(graph)?;
+    let texts::Numbered { graph: numbered, texts } = texts::number(graph)?;
+    let host_ops = host::functions(graph);
     let sizes::Named { graph: named, sizes } = sizes::name(&numbered);
     let mut program = Program { texts, host_ops, ..ports(&named, graph) };
     let graph = named;

@@ -5,7 +5,6 @@
 //! them is all that kernels know of.
 
 use burin_ir::graph::{Constant, Def, Graph};
-use burin_ir::ops::{Lower, Meaning};
 use burin_ir::{DType, Tensor, Type};
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -16,22 +15,17 @@ pub(super) struct Numbered<'g> {
     pub(super) graph: Cow<'g, Graph>,
     /// The texts that the first numbers stand for; none where the graph has no texts.
     pub(super) texts: Vec<String>,
-    /// The functions of the host-op library that it calls, each once.
-    pub(super) host_ops: Vec<&'static str>,
 }
 
 /// Numbers the texts of a graph.
 pub(super) fn number(graph: &Graph) -> Result<Numbered<'_>, String> {
     let is_text = |ty: &Type| ty.tensor().is_some_and(|t| t.dtype == DType::Text);
-    let mut host_ops = Vec::new();
-    for node in graph.regions.values().flat_map(|r| &r.nodes) {
-        let op = graph.nodes[*node].op;
-        if matches!(op.meaning, Meaning::Primitive(Lower::Host)) && !host_ops.contains(&op.name) {
-            host_ops.push(op.name);
-        }
+    if let Some(state) = graph.states.iter().find(|s| s.init.ty().dtype == DType::Text) {
+        let name = &graph.values[state.value].name;
+        return Err(format!("state \"{name}\" holds texts, whose numbers the next call does not know"));
     }
     if !graph.values.values().any(|v| is_text(&v.ty)) {
-        return Ok(Numbered { graph: Cow::Borrowed(graph), texts: Vec::new(), host_ops });
+        return Ok(Numbered { graph: Cow::Borrowed(graph), texts: Vec::new() });
     }
     let mut graph = graph.clone();
     let mut table = Table { texts: vec![String::new()], numbers: HashMap::from([("", 0)]) };
@@ -43,10 +37,7 @@ pub(super) fn number(graph: &Graph) -> Result<Numbered<'_>, String> {
             t.dtype = DType::I64;
         }
     }
-    for state in graph.states.iter_mut().filter(|s| s.init.ty().dtype == DType::Text) {
-        state.init = table.renumbered(&state.init)?;
-    }
-    Ok(Numbered { graph: Cow::Owned(graph), texts: table.texts, host_ops })
+    Ok(Numbered { graph: Cow::Owned(graph), texts: table.texts })
 }
 
 /// The texts met so far.
