@@ -118,6 +118,11 @@ impl DType {
         !self.is_float() && !matches!(self, DType::Bool | DType::Text)
     }
 
+    /// Whether elements are integers or truth values, which sizes and positions may follow from.
+    pub const fn is_whole(self) -> bool {
+        self.is_int() || matches!(self, DType::Bool)
+    }
+
     /// Whether this is a signed integer type.
     pub const fn is_signed_int(self) -> bool {
         matches!(self, DType::I64 | DType::I32 | DType::I16 | DType::I8 | DType::I4 | DType::I2)

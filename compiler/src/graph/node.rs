@@ -1,8 +1,8 @@
 //! Nodes as fusion and lowering ask for them: what their rows define, which kernels they give, what they
 //! are assembled from.
 
-use burin_ir::graph::infer::{Arg, Cx};
-use burin_ir::graph::{Constant, Def, Graph, Node, NodeData, Region, Value};
+use burin_ir::graph::infer::Cx;
+use burin_ir::graph::{Constant, Def, Graph, Node, NodeData, Region, Value, operands};
 use burin_ir::ops::{Lower, Meaning, Procedure};
 use burin_ir::{Element, Expr, Scalar, Symbol, TensorType};
 use std::collections::HashSet;
@@ -139,15 +139,7 @@ pub fn open_requirements(graph: &Graph, node: Node) -> Result<Vec<Expr>, String>
 /// Calls `f` with the node as its row's functions see it.
 pub fn with_cx<R>(graph: &Graph, node: Node, f: impl FnOnce(&Cx<'_>) -> R) -> R {
     let n = &graph.nodes[node];
-    let arg = |v: Value| {
-        let d = &graph.values[v];
-        let data = match &d.def {
-            Def::Const(Constant::Data(t)) => Some(t.clone()),
-            _ => None,
-        };
-        Arg { ty: d.ty.clone(), known: d.known.clone(), data }
-    };
-    let inputs: Vec<Option<Arg>> = n.inputs.iter().map(|v| v.map(arg)).collect();
+    let inputs = operands(graph, &n.inputs);
     let fresh = || Symbol::new("unknown");
     let cx = Cx {
         op: n.op,

@@ -1,7 +1,6 @@
 //! Building graphs: adding a node checks it against its row and infers its results.
 
 use crate::attr::{self, Attr};
-use crate::dtype::DType;
 use crate::graph::infer::{Arg, Cx, Info};
 use crate::graph::{Constant, Def, Graph, Node, NodeData, Region, Value, ValueData};
 use crate::ops::{self, Arity, OpRow};
@@ -96,10 +95,7 @@ impl<'a> Builder<'a> {
     /// known number; others as they are.
     pub fn read(&mut self, v: Value) -> Result<Value, String> {
         let data = &self.graph.values[v];
-        let count = data
-            .ty
-            .tensor()
-            .and_then(|t| (t.dtype.is_int() || t.dtype == DType::Bool).then(|| t.elements().as_const())?);
+        let count = data.ty.tensor().and_then(|t| t.dtype.is_whole().then(|| t.elements().as_const())?);
         let few = count.filter(|n| data.known.is_none() && (1..=MAX_NAMED).contains(n));
         let Some(n) = few.map(|n| n as u32) else { return Ok(v) };
         let first = self.graph.fresh_symbols;
@@ -171,7 +167,7 @@ pub(super) fn infer_node(
 }
 
 /// What is known of a node's operands.
-fn operands(graph: &Graph, inputs: &[Option<Value>]) -> Vec<Option<Arg>> {
+pub fn operands(graph: &Graph, inputs: &[Option<Value>]) -> Vec<Option<Arg>> {
     let arg = |v: Value| {
         let d = &graph.values[v];
         let data = match &d.def {

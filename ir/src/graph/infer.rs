@@ -117,7 +117,7 @@ impl Cx<'_> {
 /// The contents of a small constant of integers or bools as expressions.
 pub fn known_contents(c: &Constant) -> Option<Arc<[Expr]>> {
     let Constant::Data(t) = c else { return None };
-    let small = t.len() <= KNOWN_LIMIT && !matches!(t.dtype(), d if d.is_float() || d == DType::Text);
+    let small = t.len() <= KNOWN_LIMIT && t.dtype().is_whole();
     small.then(|| t.to_i64s().into_iter().map(Expr::from).collect())
 }
 

@@ -28,7 +28,7 @@ const WORK_LIMIT: usize = 64 * KNOWN_LIMIT;
 fn small_ints(ty: &TensorType) -> Option<Vec<usize>> {
     let shape = ty.static_shape()?;
     let small = shape.iter().try_fold(1usize, |n, d| n.checked_mul(*d))? <= KNOWN_LIMIT;
-    (small && !ty.dtype.is_float() && ty.dtype != DType::Text).then_some(shape)
+    (small && ty.dtype.is_whole()).then_some(shape)
 }
 
 /// The contents of a node's results of those types, where they can be derived.

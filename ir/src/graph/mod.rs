@@ -19,7 +19,7 @@ mod print;
 pub mod sample;
 mod verify;
 
-pub use build::Builder;
+pub use build::{Builder, operands};
 pub use literal::{Files, MAX_GENERATED};
 pub use parse::{parse, parse_with};
 pub use print::{INLINE_ELEMENTS, Sink, print};

@@ -11,7 +11,7 @@ use super::proto::{ElementTypeProto, GraphProto, TensorTypeProto, TypeProto, Typ
 use super::structure::{Form, Item, Keys, MAX_LENGTH, Ports, Sequence};
 use super::{Options, tensor};
 use burin_ir::graph::{Constant, Value};
-use burin_ir::{DType, Scalar, Tensor, TensorType};
+use burin_ir::{Scalar, Tensor, TensorType};
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
@@ -185,7 +185,7 @@ fn tensor_of(of: &ElementTypeProto) -> Result<&TensorTypeProto, String> {
 
 /// The tensor of that type and those contents.
 fn fixed(ty: &TensorType, contents: &[i64]) -> Result<Tensor, String> {
-    if !ty.dtype.is_int() && ty.dtype != DType::Bool {
+    if !ty.dtype.is_whole() {
         return Err(format!("it is {ty}; only contents of integers and bools can be fixed"));
     }
     let shape = match ty.shape.as_slice() {

@@ -2,8 +2,8 @@
 //! and what to say where they are not.
 
 use super::body::{Importer, Site};
+use burin_ir::Tensor;
 use burin_ir::graph::{Constant, Def, Value};
-use burin_ir::{DType, Tensor};
 use std::collections::HashSet;
 
 impl<'m> Importer<'m, '_> {
@@ -65,7 +65,7 @@ impl<'m> Importer<'m, '_> {
             match &self.graph.values[v].def {
                 Def::Param(region, _) => {
                     let dtype = self.graph.tensor_type(v)?.dtype;
-                    let fixable = *region == self.graph.body && (dtype.is_int() || dtype == DType::Bool);
+                    let fixable = *region == self.graph.body && dtype.is_whole();
                     fixable.then(|| found.push(v))?;
                 }
                 Def::Result(n, _) if self.graph.nodes[*n].regions.is_empty() => {
