@@ -150,8 +150,7 @@ pub struct OpRow {
     pub meaning: Meaning,
     /// Overrides the evaluation that derives from `meaning`.
     pub eval: Option<EvalFn>,
-    /// Builds the derivative: given the node's operands, results and the results' gradients, gives
-    /// the operands' gradients. Absent where it derives from `meaning` or there is none.
+    /// Builds the derivative. Absent where it derives from `meaning` or there is none.
     pub grad: Option<GradFn>,
     /// Whether the result holds the first operand's elements in the same row-major order, under
     /// another shape: compiled code then needs no copy. Only for [`Meaning::Movement`].
@@ -263,14 +262,21 @@ pub type ElementFn = fn(&Cx<'_>, usize) -> Result<Element, String>;
 pub type BuildFn = fn(&Cx<'_>, &mut Builder<'_>, &[Option<Value>]) -> Result<Option<Vec<Value>>, String>;
 /// What must be zero or above.
 pub type ChecksFn = fn(&Cx<'_>) -> Result<Vec<Expr>, String>;
-/// Builds a derivative.
-pub type GradFn = fn(
-    &Cx<'_>,
-    &mut Builder<'_>,
-    &[Option<Value>],
-    &[Value],
-    &[Option<Value>],
-) -> Result<Vec<Option<Value>>, String>;
+/// Builds a derivative: the operands' gradients, each of the shape of its operand or of one that it was
+/// broadcast to.
+pub type GradFn = fn(&GradCx<'_>, &mut Builder<'_>) -> Result<Vec<Option<Value>>, String>;
+
+/// A node, as its derivative sees it.
+pub struct GradCx<'a> {
+    /// The node.
+    pub cx: &'a Cx<'a>,
+    /// The operands.
+    pub inputs: &'a [Option<Value>],
+    /// The results.
+    pub results: &'a [Value],
+    /// The results' gradients, where they have any.
+    pub given: &'a [Option<Value>],
+}
 
 /// What an op computes.
 #[derive(Clone, Copy)]

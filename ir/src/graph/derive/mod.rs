@@ -13,7 +13,7 @@ mod formula;
 use super::{Builder, Node, Value};
 use crate::attr::Attr;
 use crate::dtype::DType;
-use crate::ops::Meaning;
+use crate::ops::{GradCx, Meaning};
 use crate::scalar::Scalar;
 use crate::tensor::Tensor;
 use std::collections::{HashMap, HashSet};
@@ -87,7 +87,8 @@ impl Walk {
         let wanted: Vec<bool> = data.inputs.iter().map(|v| v.is_some_and(|v| depends.contains(&v))).collect();
         let found = match (data.op.grad, data.op.meaning) {
             (Some(grad), _) => {
-                b.with_node(&data, |b, cx| grad(cx, b, &data.inputs, &data.outputs, &given))?
+                let (inputs, results) = (&data.inputs[..], &data.outputs[..]);
+                b.with_node(&data, |b, cx| grad(&GradCx { cx, inputs, results, given: &given }, b))?
             }
             (None, Meaning::Pointwise(terms)) => match given[..] {
                 [Some(g)] => formula::pointwise(b, &data, terms, g, &wanted)?,
