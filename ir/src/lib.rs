@@ -20,6 +20,7 @@ pub mod element;
 pub mod expr;
 pub mod graph;
 pub mod index;
+mod intern;
 pub mod loops;
 pub mod minifloat;
 pub mod ops;

@@ -5,41 +5,21 @@
 //! counter of its own.
 
 use crate::expr::Range;
-use std::collections::HashMap;
+use crate::intern::Interner;
 use std::fmt;
-use std::sync::{LazyLock, RwLock};
+use std::sync::LazyLock;
 
 /// A name such as `batch` or `i0`. `Display` prints the name, in quotes if it is no
 /// identifier of the text forms.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Symbol(u32);
 
-#[derive(Default)]
-struct Table {
-    names: Vec<&'static str>,
-    ids: HashMap<&'static str, u32>,
-}
-
-static TABLE: LazyLock<RwLock<Table>> = LazyLock::new(RwLock::default);
+static TABLE: LazyLock<Interner> = LazyLock::new(Interner::default);
 
 impl Symbol {
     /// The symbol of that name.
     pub fn new(name: &str) -> Symbol {
-        let known = |t: &Table| t.ids.get(name).copied();
-        let read = TABLE.read().unwrap_or_else(|e| e.into_inner());
-        if let Some(id) = known(&read) {
-            return Symbol(id);
-        }
-        drop(read);
-        let mut table = TABLE.write().unwrap_or_else(|e| e.into_inner());
-        if let Some(id) = known(&table) {
-            return Symbol(id);
-        }
-        let id = table.names.len() as u32;
-        let name: &'static str = Box::leak(name.to_owned().into_boxed_str());
-        table.names.push(name);
-        table.ids.insert(name, id);
-        Symbol(id)
+        Symbol(TABLE.number_of(name))
     }
 
     /// What it may stand for: dimensions and other sizes are zero or above. An integer that is read from
@@ -55,7 +35,8 @@ impl Symbol {
 
     /// The name.
     pub fn name(self) -> &'static str {
-        TABLE.read().unwrap_or_else(|e| e.into_inner()).names[self.0 as usize]
+        // Every symbol has its number from the table.
+        TABLE.string_of(self.0 as usize).unwrap_or_default()
     }
 }
 
