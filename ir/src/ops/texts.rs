@@ -4,7 +4,7 @@
 //! looks into them calls the host-op library ([`Lower::Host`]); ONNX's ops over texts are composites over
 //! such calls, which see operands of one shape and know the sizes of their results.
 
-use super::compose::{Built, Inputs, operand, results};
+use super::compose::{Built, Inputs, operand};
 use super::rules::{self, TEXT};
 use super::shape::target;
 use super::{Effect, Lower, Meaning, OpRow, Port, one};
@@ -183,7 +183,7 @@ fn concat_build(cx: &Cx<'_>, b: &mut Builder<'_>, inputs: Inputs<'_>) -> Built {
     let whole = rules::broadcast(cx)?;
     let mut parts = [x, y];
     for (i, part) in parts.iter_mut().enumerate() {
-        // Sizes of an operand may stretch to those of the other only if they are not the result's.
+        // The function sees operands of the result's shape.
         if cx.shape(i)? != whole {
             let other = b.op("Shape", &[if i == 0 { y } else { x }], vec![])?;
             *part = b.op("Expand", &[*part, other], vec![])?;
@@ -249,7 +249,7 @@ fn normal_build(cx: &Cx<'_>, b: &mut Builder<'_>, inputs: Inputs<'_>) -> Built {
         let words: Vec<String> =
             words.iter().map(|w| if sensitive { w.clone() } else { w.to_lowercase() }).collect();
         let compared = if sensitive { x } else { case(b, x, 1)? };
-        let (words, list, last) = (b.constant(Tensor::texts(&[words.len()], &words)), number(b, -1), axis);
+        let (words, list) = (b.constant(Tensor::texts(&[words.len()], &words)), number(b, -1));
         let compared = b.op("Reshape", &[compared, list], vec![])?;
         let compared = b.op("Unsqueeze", &[compared, list], vec![])?;
         let equal = b.op("Equal", &[compared, words], vec![])?;
@@ -257,11 +257,11 @@ fn normal_build(cx: &Cx<'_>, b: &mut Builder<'_>, inputs: Inputs<'_>) -> Built {
         let stopped = b.op("ReduceMax", &[equal, list], vec![("keepdims", Attr::Int(0))])?;
         let none = b.constant(Tensor::new(&[1], &[0i32]));
         let kept = b.op("Equal", &[stopped, none], vec![])?;
-        let kept = b.op("Compress", &[x, kept], vec![("axis", Attr::Int(last))])?;
-        let ends = vec![("start", Attr::Int(last)), ("end", Attr::Int(last + 1))];
+        let kept = b.op("Compress", &[x, kept], vec![("axis", Attr::Int(axis))])?;
+        let ends = vec![("start", Attr::Int(axis)), ("end", Attr::Int(axis + 1))];
         let (size, least) = (b.op("Shape", &[kept], ends)?, number(b, 1));
         let size = b.op("Max", &[size, least], vec![])?;
-        x = b.op("Fit", &[kept, size], vec![("axes", Attr::Ints(vec![last]))])?;
+        x = b.op("Fit", &[kept, size], vec![("axes", Attr::Ints(vec![axis]))])?;
     }
     match cx.attrs.str("case_change_action") {
         Some("LOWER") => x = case(b, x, 1)?,
@@ -269,7 +269,7 @@ fn normal_build(cx: &Cx<'_>, b: &mut Builder<'_>, inputs: Inputs<'_>) -> Built {
         Some("NONE") => {}
         other => return Err(format!("case_change_action is {other:?}, expected LOWER, UPPER or NONE")),
     }
-    Ok(Some(results(b, "Identity", &[Some(x)], vec![], 1)?))
+    Ok(Some(vec![x]))
 }
 
 fn cast_infer(cx: &Cx<'_>) -> Result<Vec<Info>, String> {
