@@ -147,9 +147,30 @@ fn infer_as(cx: &Cx<'_>, op: &str, [a, b]: [usize; 2], dtype: DType) -> Result<V
     Ok(vec![TensorType::new(dtype, infer_on(cx, op, &[cx.ty(a)?, cx.ty(b)?])?).into()])
 }
 
+/// Checks that an operand of a product of matrices, where it is there, is of a shape that gives each row
+/// of the first factor an element (a vector then stands for a column), or each column of the second.
+pub(super) fn check_lines(cx: &Cx<'_>, i: usize, factor: usize, rows: bool) -> Result<(), String> {
+    if !cx.has(i) {
+        return Ok(());
+    }
+    let mut lines = cx.shape(factor)?.to_vec();
+    if lines.len() == 1 {
+        lines.insert(usize::from(!rows), Expr::ONE);
+    }
+    let summed = lines.len().checked_sub(if rows { 1 } else { 2 });
+    summed.and_then(|k| lines.get_mut(k)).into_iter().for_each(|k| *k = Expr::ONE);
+    let shape = match cx.shape(i)? {
+        [d] if rows && *d != 1 => vec![d.clone(), Expr::ONE],
+        shape => shape.to_vec(),
+    };
+    rules::check_broadcast(cx, i, &shape, &lines)
+}
+
 fn matmul_type(cx: &Cx<'_>) -> Result<Vec<Info>, String> {
     check_bytes(cx, 0, 2)?;
     check_bytes(cx, 1, 3)?;
+    check_lines(cx, 2, 0, true)?;
+    check_lines(cx, 3, 1, false)?;
     infer_as(cx, "IntegerMatMul", [0, 1], DType::I32)
 }
 
@@ -197,6 +218,9 @@ fn linear_matmul_type(cx: &Cx<'_>) -> Result<Vec<Info>, String> {
     check_bytes(cx, 0, 2)?;
     check_bytes(cx, 3, 5)?;
     check_scales(cx, [1, 4, 6])?;
+    for (i, factor, rows) in [(1, 0, true), (2, 0, true), (4, 3, false), (5, 3, false), (6, 0, true), (7, 0, true)] {
+        check_lines(cx, i, factor, rows)?;
+    }
     infer_as(cx, "IntegerMatMul", [0, 3], cx.dtype(7)?)
 }
 

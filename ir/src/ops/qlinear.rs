@@ -5,7 +5,7 @@
 //! may be one step off from it where a real lies in the middle between two.
 
 use super::compose::{Built, Inputs, cast, operand};
-use super::integer::{infer_on, integer_matmul, ints, multiplier, requantised, scalar};
+use super::integer::{check_lines, infer_on, integer_matmul, ints, multiplier, requantised, scalar};
 use super::rules;
 use super::window::window_attrs;
 use super::{BuildFn, Meaning, OpRow, Port, Tolerance, many, one, opt};
@@ -159,7 +159,10 @@ pub const ROWS: &[OpRow] = &[
                 check_bytes(cx, 0)?;
                 check_bytes(cx, 1)?;
                 check_type(cx, cx.dtype(2)?, &[2, 3, 6])?;
+                check_lines(cx, 4, 0, true)?;
+                check_lines(cx, 5, 1, false)?;
                 let shape = infer_on(cx, "IntegerMatMul", &[cx.ty(0)?, cx.ty(1)?])?;
+                check_broadcasts(cx, &[2, 3, 6], &shape)?;
                 Ok(vec![TensorType::new(cx.dtype(2)?, shape).into()])
             },
             |_, b, inputs| {
@@ -182,7 +185,9 @@ pub const ROWS: &[OpRow] = &[
                 check_type(cx, DType::F32, &[0, 2, 4])?;
                 check_bytes(cx, 1)?;
                 let a = TensorType::new(DType::U8, cx.shape(0)?.to_vec());
+                check_lines(cx, 3, 1, false)?;
                 let shape = infer_on(cx, "IntegerMatMul", &[&a, cx.ty(1)?])?;
+                check_broadcasts(cx, &[2, 4], &shape)?;
                 Ok(vec![TensorType::new(DType::F32, shape).into()])
             },
             dynamic_matmul,
@@ -219,6 +224,12 @@ const fn row(
     build: BuildFn,
 ) -> OpRow {
     OpRow::new(name, Some(("com.microsoft", 1)), inputs, rule, Meaning::Composite(build))
+}
+
+/// Checks that operands, where they are there, broadcast to a result.
+fn check_broadcasts(cx: &Cx<'_>, operands: &[usize], to: &[Expr]) -> Result<(), String> {
+    let there = |i: &&usize| cx.has(**i);
+    operands.iter().filter(there).try_for_each(|i| rules::check_broadcast(cx, *i, cx.shape(*i)?, to))
 }
 
 fn check_bytes(cx: &Cx<'_>, i: usize) -> Result<DType, String> {
@@ -497,6 +508,8 @@ fn gemm_type(cx: &Cx<'_>) -> Result<Vec<Info>, String> {
         operands.push(cx.ty(6)?.clone());
     }
     let shape = infer_on(cx, "Gemm", &operands.iter().collect::<Vec<_>>())?;
+    check_broadcasts(cx, &[4, 5], &shape[1..])?;
+    check_broadcasts(cx, &[7, 8], &[Expr::ONE])?;
     let dtype = if cx.has(8) { check_bytes(cx, 8)? } else { DType::F32 };
     Ok(vec![TensorType::new(dtype, shape).into()])
 }

@@ -109,6 +109,19 @@ pub fn broadcasts(from: &[Expr], to: &[Expr]) -> Vec<Expr> {
     from.iter().zip(&to[lead..]).filter(|(d, t)| d != t && **d != 1).map(clash).collect()
 }
 
+/// Checks that an operand, where there is one, broadcasts to a shape, as far as sizes are known; it may be
+/// taken for another shape than it has.
+pub fn check_broadcast(cx: &Cx<'_>, i: usize, from: &[Expr], to: &[Expr]) -> Result<(), String> {
+    match broadcast_shapes(from, to) {
+        Ok(whole) if whole.len() == to.len() && whole.iter().zip(to).all(|(w, t)| *t != 1 || *w == 1) => Ok(()),
+        _ => Err(format!(
+            "input {i} has shape {}, expected one that broadcasts to {}",
+            show(cx.shape(i)?),
+            show(to)
+        )),
+    }
+}
+
 /// The index at which an operand of shape `from` is read for the element `index` of the shape `to`
 /// that it broadcasts to: aligned at the end, clamped where a dimension is or may be 1.
 pub fn broadcast_index(from: &[Expr], to: &[Expr], index: &[Expr]) -> Vec<Expr> {
