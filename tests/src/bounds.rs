@@ -190,7 +190,7 @@ fn effects(
     if !linear && !by_elements(o.op) {
         most.iter_mut().flatten().for_each(|m| *m *= MARGIN);
     }
-    if matches!(o.op.tolerance, Tolerance::Largest(_)) {
+    if matches!(o.op.tolerance, Tolerance::Largest(_) | Tolerance::LargestOrOne(_)) {
         for m in &mut most {
             let largest = m.iter().copied().fold(0.0, f64::max);
             m.fill(largest);

@@ -386,10 +386,18 @@ fn pads(cx: &Cx<'_>) -> Result<Vec<(Expr, Expr)>, String> {
     Ok((0..cx.shape(0)?.len()).map(of).collect())
 }
 
-/// Nothing is left where more is taken away than there is.
+/// No more is taken away than there is, and where elements are repeated there are some.
 fn pad_checks(cx: &Cx<'_>) -> Result<Vec<Expr>, String> {
-    let left = cx.shape(0)?.iter().zip(pads(cx)?).map(|(d, (before, after))| before + d + after);
-    Ok(padded_axes(cx)?.checks().into_iter().chain(left).collect())
+    let repeats = cx.attrs.str("mode") != Some("constant");
+    let mut all = padded_axes(cx)?.checks();
+    for (d, (before, after)) in cx.shape(0)?.iter().zip(pads(cx)?) {
+        if repeats && d.as_const().is_none_or(|d| d == 0) {
+            let grows = before.maximum(&Expr::ZERO) + after.maximum(&Expr::ZERO);
+            all.push(-&(d.is_zero() * grows));
+        }
+        all.push(before + d + after);
+    }
+    Ok(all)
 }
 
 fn pad_infer(cx: &Cx<'_>) -> Result<Vec<Info>, String> {
@@ -406,22 +414,11 @@ fn pad_infer(cx: &Cx<'_>) -> Result<Vec<Info>, String> {
     }
 }
 
-/// `at`, reflected at the ends of `0..dim` without repeating them.
+/// `at`, reflected at the ends of `0..dim` without repeating them, as often as it takes.
 fn reflected(at: &Expr, dim: &Expr) -> Expr {
-    let last = dim - 1;
-    match dim.as_const() {
-        Some(..=1) => Expr::ZERO,
-        Some(_) => {
-            let period = &last * 2;
-            let at = at.modulo(&period);
-            at.minimum(&(period - &at))
-        }
-        // Padding is then shorter than the dimension.
-        None => {
-            let at = at.maximum(&-at);
-            at.minimum(&(last * 2 - &at))
-        }
-    }
+    let period = ((dim - 1) * 2).maximum(&Expr::ONE);
+    let at = at.modulo(&period);
+    at.minimum(&(period - &at))
 }
 
 fn pad_element(cx: &Cx<'_>, _: usize) -> Result<Element, String> {

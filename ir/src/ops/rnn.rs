@@ -4,7 +4,7 @@
 //! sequence, before the scan. A sequence that is shorter than the longest leaves the state as it is
 //! beyond its end, and its results there are zero; backwards, it begins at its own end.
 
-use super::Tolerance::Largest;
+use super::Tolerance::LargestOrOne;
 use super::compose::{Built, Inputs, cast, operand};
 use super::rules::{self, FLOAT};
 use super::{Meaning, OpRow, one, opt};
@@ -35,7 +35,7 @@ pub const ROWS: &[OpRow] = &[
     OpRow {
         outputs: (1, 2),
         attrs: &[ALPHA, BETA, ACTIVATIONS, CLIP, DIRECTION, HIDDEN_SIZE, LAYOUT],
-        tolerance: Largest(32.0),
+        tolerance: LargestOrOne(32.0),
         samples: &[
             "RNN(f32[3,2,4], f32[1,5,4], f32[1,5,5]) -> 2",
             "RNN(f32[3,2,4], f32[2,5,4], f32[2,5,5], f32[2,10], i32[2] = [3, 1], f32[2,2,5]) \
@@ -61,7 +61,7 @@ pub const ROWS: &[OpRow] = &[
             LAYOUT,
             attr("linear_before_reset", AttrKind::Int, Default::Int(0)),
         ],
-        tolerance: Largest(32.0),
+        tolerance: LargestOrOne(32.0),
         samples: &[
             "GRU(f32[3,2,4], f32[1,15,4], f32[1,15,5]) -> 2",
             "GRU(f32[3,2,4], f32[1,15,4], f32[1,15,5], f32[1,30], i32[2] = [1, 3]) \
@@ -87,7 +87,7 @@ pub const ROWS: &[OpRow] = &[
             attr("input_forget", AttrKind::Int, Default::Int(0)),
             LAYOUT,
         ],
-        tolerance: Largest(32.0),
+        tolerance: LargestOrOne(32.0),
         samples: &[
             "LSTM(f32[3,2,4], f32[1,20,4], f32[1,20,5]) -> 3",
             "LSTM(f32[2,3,4], f32[1,20,4], f32[1,20,5], f32[1,40], _, f32[2,1,5], f32[2,1,5], f32[1,15]) \

@@ -41,6 +41,8 @@ const NUMBERS: [i64; 16] = [
 ];
 /// How deep nested messages are looked into.
 const MAX_DEPTH: usize = 24;
+/// How deep messages are put into one another: far deeper than any decoder follows.
+const DEEPEST: usize = 1000;
 /// How large a damaged message may grow by what is repeated in it.
 const MAX_SIZE: usize = 1 << 20;
 
@@ -132,12 +134,20 @@ fn nest(field: &mut Field, times: usize) {
         write(std::slice::from_ref(&original), &mut out);
         out.len().max(1)
     };
-    for _ in 0..times.min(MAX_SIZE / size) {
+    for _ in 0..times.min(MAX_SIZE / size).min(DEEPEST / depth(&original)) {
         let inner = std::mem::replace(field, original.clone());
         let Payload::Message(fields) = &mut field.payload else { return };
         if !replace_inner(fields, &inner) {
             return;
         }
+    }
+}
+
+/// How many fields stand in one another, this one included.
+fn depth(field: &Field) -> usize {
+    match &field.payload {
+        Payload::Message(fields) => 1 + fields.iter().map(depth).max().unwrap_or(0),
+        _ => 1,
     }
 }
 
