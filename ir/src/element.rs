@@ -182,6 +182,12 @@ impl Term {
         Term::new(dtype, TermKind::Const(value.cast(dtype)))
     }
 
+    /// A constant from a value of that very type. (To convert it once more could change it: the least
+    /// `f8e8m0` is a denormal of the `f32` that conversions look at.)
+    pub fn value(dtype: DType, value: Scalar) -> Term {
+        Term::new(dtype, TermKind::Const(value))
+    }
+
     /// A constant of this term's type, from a float.
     pub fn lit(&self, value: f64) -> Term {
         Term::constant(self.dtype(), Scalar::F(value))

@@ -6,9 +6,10 @@
 //!
 //! - Rows that are linear in each operand ([`LINEAR`]) are evaluated on magnitudes, so that no
 //!   terms cancel: what comes out is a bound.
-//! - Softmax has a formula: moves of like signs cancel in it.
-//! - Others are evaluated with the operand moved up, down, and by signs that vary. For pointwise and
-//!   movement rows an element depends on one element, and up and down are all that there is; for the
+//! - Softmax and its logarithm have a formula: moves of like signs cancel in them.
+//! - Others are evaluated with the operand moved up, down, to zero where that is within reach (quotients
+//!   have a pole there: what may be anything has an infinite bound), and by signs that vary. For pointwise
+//!   and movement rows an element depends on one element, and the last is not needed; for the
 //!   rest a factor of [`MARGIN`] is for what three directions do not show, and where the row's own
 //!   bound is that of the largest element, so are the effects.
 //!
@@ -164,7 +165,7 @@ fn effects(
     operand: usize,
     errors: &[f64],
 ) -> Result<Vec<Vec<f64>>, String> {
-    if o.op.name == "Softmax" {
+    if matches!(o.op.name, "Softmax" | "LogSoftmax") {
         return softmax_effects(o, inputs, errors);
     }
     let linear = LINEAR.contains(&o.op.name);
@@ -179,11 +180,11 @@ fn effects(
     let base = inputs[operand].clone().ok_or("an operand that is absent has errors")?;
     let still = eval_op(&o, &inputs)?;
     let mut most: Vec<Vec<f64>> = still.iter().map(|t| vec![0.0; t.len()]).collect();
-    for sign in &SIGNS[..directions(o.op, linear)] {
-        inputs[operand] = Some(map(&base, |i, v| v + sign(i) * errors[i]));
+    for to in &MOVES[..moves(o.op, linear)] {
+        inputs[operand] = Some(map(&base, |i, v| to(i, v, errors[i])));
         for ((m, moved), still) in most.iter_mut().zip(eval_op(&o, &inputs)?).zip(&still) {
             for ((m, a), b) in m.iter_mut().zip(moved.to_f64s()).zip(still.to_f64s()) {
-                *m = m.max(if a == b { 0.0 } else { (a - b).abs() });
+                *m = m.max(distance(a, b));
             }
         }
     }
@@ -199,25 +200,41 @@ fn effects(
     Ok(most)
 }
 
-/// `d y_i = y_i (d x_i - sum_j y_j d x_j)`, and the `y_j` sum up to 1.
+/// `d y_i = y_i (d x_i - sum_j y_j d x_j)`, and the `y_j` sum up to 1. The logarithm's lacks the first
+/// factor.
 fn softmax_effects(
     o: &Operation<'_>,
     inputs: &[Option<Tensor>],
     errors: &[f64],
 ) -> Result<Vec<Vec<f64>>, String> {
     let most = errors.iter().copied().fold(0.0, f64::max);
-    let of = |y: Tensor| y.to_f64s().into_iter().zip(errors).map(|(y, e)| y * (e + most)).collect();
+    let factor = |y: f64| if o.op.name == "Softmax" { y } else { 1.0 };
+    let of = |y: Tensor| y.to_f64s().into_iter().zip(errors).map(|(y, e)| factor(y) * (e + most)).collect();
     Ok(eval_op(o, inputs)?.into_iter().map(of).collect())
 }
 
-/// The directions in which operands are moved.
-const SIGNS: [fn(usize) -> f64; 3] = [|_| 1.0, |_| -1.0, varying_sign];
+/// How far apart two results are; infinitely where one of them is no number.
+fn distance(a: f64, b: f64) -> f64 {
+    let d = if a == b || (a.is_nan() && b.is_nan()) { 0.0 } else { (a - b).abs() };
+    if d.is_nan() { f64::INFINITY } else { d }
+}
 
-fn directions(op: &OpRow, linear: bool) -> usize {
+/// Where an element is moved that has a place, a value and an error.
+type Move = fn(usize, f64, f64) -> f64;
+
+const MOVES: [Move; 4] = [
+    |_, v, e| v + e,
+    |_, v, e| v - e,
+    |_, v, e| if v.abs() <= e { 0.0 } else { v },
+    |i, v, e| v + varying_sign(i) * e,
+];
+
+/// How many of them an op needs.
+fn moves(op: &OpRow, linear: bool) -> usize {
     match linear {
         true => 1,
-        false if by_elements(op) => 2,
-        false => 3,
+        false if by_elements(op) => 3,
+        false => 4,
     }
 }
 
@@ -285,6 +302,13 @@ mod tests {
         let of = |x: [f32; 2]| each(expected(text, &x).1)[0];
         let (far, near) = (of([-1.0, 1.0]), of([1.0, 1.0001]));
         assert!(far < 1e-4 && near > 1e-5 && near > 4.0 * far, "{far} {near}");
+    }
+
+    #[test]
+    fn a_quotient_by_what_may_be_zero_may_be_anything() {
+        let text = "  %a = Exp(%x)\n  %one = const f32[1] splat 1.0\n  %b = Sub(%a, %one)\n  %y = Reciprocal(%b)\n";
+        let of = |x: f32| each(expected(text, &[x]).1)[0];
+        assert!(of(2e-7).is_infinite() && of(0.5).is_finite());
     }
 
     #[test]

@@ -15,7 +15,7 @@ use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 /// How many graphs run without being asked for more.
-const GRAPHS: u64 = 400;
+const GRAPHS: u64 = 700;
 /// The first seed if none is given.
 const FIRST: u64 = 1;
 /// How many failures are shrunk and shown.
@@ -55,8 +55,8 @@ fn random_graphs_compute_what_the_evaluator_does() {
     let outcomes: Vec<_> = seeds
         .into_par_iter()
         .flat_map_iter(|seed| {
-            // The level that everyone has runs, and one of the others in turn.
-            let levels = [&all[all.len() - 1], &all[seed as usize % all.len()]].map(Clone::clone);
+            // Another graph finds more than another level of the same.
+            let levels = [all[seed as usize % all.len()].clone()];
             programs(seed).into_iter().map(move |(kind, p)| {
                 let outcome = check(&p, &levels);
                 (seed, kind, outcome.map_err(|e| (e, p, levels.clone())))

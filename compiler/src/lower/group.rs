@@ -9,7 +9,7 @@ use crate::packing::PANEL;
 use burin_ir::graph::{Constant, Graph, Node, Value};
 use burin_ir::loops::Access;
 use burin_ir::tensor::strides;
-use burin_ir::{DType, Expr, Scalar, Symbol, Term, TermKind};
+use burin_ir::{DType, Expr, Scalar, Symbol, Term};
 use std::collections::HashMap;
 
 /// A dimension that is cut into blocks of [`PANEL`], each of which lies together.
@@ -162,12 +162,12 @@ pub fn copy(
     build(inliner, "copy".to_owned(), axes, &ty.shape, value, to)
 }
 
-/// Builds the nest that fills a box of the given shape with a constant.
+/// Builds the nest that fills a box of the given shape with a value of the type.
 pub fn fill(dtype: DType, value: Scalar, shape: &[Expr], to: &Layout) -> Lowered {
     let axes: Vec<Symbol> = (0..shape.len()).map(|i| Symbol::new(&format!("a{i}"))).collect();
     let at: Vec<Expr> = axes.iter().map(|s| (*s).into()).collect();
     let buffers = vec![NestBuffer { dtype, len: to.span(shape), access: Access::Write, panels: None }];
-    let value = Term::constant(dtype, value);
+    let value = Term::value(dtype, value);
     let mut nest = Nest {
         name: "fill".to_owned(),
         axes: axes.into_iter().zip(shape.iter().cloned()).collect(),
@@ -290,7 +290,7 @@ impl<'a> Inliner<'a> {
     fn small_constant(&self, v: Value, dtype: DType) -> Option<Term> {
         match self.graph.constant(v)? {
             // The value as it is: a conversion would saturate an infinity of 8 bits.
-            Constant::Data(t) if t.len() == 1 => Some(Term::new(dtype, TermKind::Const(t.get(0)))),
+            Constant::Data(t) if t.len() == 1 => Some(Term::value(dtype, t.get(0))),
             _ => None,
         }
     }

@@ -467,7 +467,7 @@ fn contents_element(cx: &Cx<'_>, _: usize) -> Result<Element, String> {
 fn fill(cx: &Cx<'_>) -> Result<Term, String> {
     match cx.attrs.tensor("value") {
         None => Ok(Term::constant(DType::F32, Scalar::F(0.0))),
-        Some(t) if t.len() == 1 => Ok(Term::constant(t.dtype(), t.get(0))),
+        Some(t) if t.len() == 1 => Ok(Term::value(t.dtype(), t.get(0))),
         Some(t) => Err(format!("value is {t:?}, expected one element")),
     }
 }

@@ -92,11 +92,10 @@ fn slicing(cx: &Cx<'_>) -> Result<Slicing, String> {
         [n] => n.as_const().ok_or("the number of starts is not known")? as usize,
         s => return Err(format!("input 1 (starts) has shape {}, expected one dimension", rules::show(s))),
     };
-    let axes = match Axes::of(cx, 3, "axes", rank)? {
-        Some(axes) => axes,
-        None if count > rank => return Err(format!("found {count} starts for rank {rank}")),
-        None => Axes::first(count, rank),
-    };
+    if count > rank {
+        return Err(format!("found {count} starts for rank {rank}"));
+    }
+    let axes = Axes::of(cx, 3, "axes", rank)?.unwrap_or_else(|| Axes::first(count, rank));
     let steps = super::axes::said(cx, 4, "steps")?.unwrap_or_else(|| vec![Expr::ONE; count]);
     let (starts, ends) = (cx.known(1), cx.known(2));
     if axes.len() != count || steps.len() != count || ends.is_some_and(|e| e.len() != count) {
