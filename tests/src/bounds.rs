@@ -306,7 +306,8 @@ mod tests {
 
     #[test]
     fn a_quotient_by_what_may_be_zero_may_be_anything() {
-        let text = "  %a = Exp(%x)\n  %one = const f32[1] splat 1.0\n  %b = Sub(%a, %one)\n  %y = Reciprocal(%b)\n";
+        let text =
+            "  %a = Exp(%x)\n  %one = const f32[1] splat 1.0\n  %b = Sub(%a, %one)\n  %y = Reciprocal(%b)\n";
         let of = |x: f32| each(expected(text, &[x]).1)[0];
         assert!(of(2e-7).is_infinite() && of(0.5).is_finite());
     }

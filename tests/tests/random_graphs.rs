@@ -3,7 +3,8 @@
 //! where tiles and panels end.)
 //!
 //! `BURIN_RANDOM_GRAPHS=N` runs N graphs, `BURIN_RANDOM_SEED=S` begins at the seed S. What fails is
-//! shrunk, and printed as a file test that can be put into `tests/files/graphs`.
+//! shrunk, and printed as a file test that can be put into `tests/files/graphs`. With
+//! `BURIN_RANDOM_SHOW=1` each graph is printed before it runs, for those that end the process.
 
 use burin_compiler::target::native::levels::TargetSpec;
 use burin_tests::agree::{Program, Verdict};
@@ -51,6 +52,7 @@ fn shrunk(program: &Program, levels: &[TargetSpec]) -> String {
 fn random_graphs_compute_what_the_evaluator_does() {
     let all = native::levels();
     let first = number("BURIN_RANDOM_SEED").unwrap_or(FIRST);
+    let show = std::env::var_os("BURIN_RANDOM_SHOW").is_some();
     let seeds = first..first + number("BURIN_RANDOM_GRAPHS").unwrap_or(GRAPHS);
     let outcomes: Vec<_> = seeds
         .into_par_iter()
@@ -58,6 +60,9 @@ fn random_graphs_compute_what_the_evaluator_does() {
             // Another graph finds more than another level of the same.
             let levels = [all[seed as usize % all.len()].clone()];
             programs(seed).into_iter().map(move |(kind, p)| {
+                if show {
+                    println!("seed {seed} with {kind}, {levels:?}\n{}", p.text());
+                }
                 let outcome = check(&p, &levels);
                 (seed, kind, outcome.map_err(|e| (e, p, levels.clone())))
             })

@@ -246,18 +246,18 @@ impl Scoring {
     pub(super) fn plain(sharing: i64, scale: Option<f64>) -> Scoring {
         Scoring { scale, softcap: 0.0, sharing, mode: 0, precision: None }
     }
+}
 
-    /// The factor of products of such queries.
-    fn factor(&self, s: &mut Body<'_, '_>, q: Value) -> Result<Value, String> {
-        let size = s.b.ty(q)?.shape[3].as_const().map(|n| 1.0 / (n as f64).sqrt());
-        if let Some(scale) = self.scale.or(size) {
-            return Ok(s.number(scale));
-        }
-        let size = s.b.op("Shape", &[q], vec![("start", Attr::Int(3))])?;
-        let size = s.widen(size)?;
-        let root = s.op("Sqrt", &[size])?;
-        s.op("Reciprocal", &[root])
+/// The factor of products of queries `[batch, heads, length, size]`: a given one, or `1 / sqrt(size)`.
+pub(super) fn factor(s: &mut Body<'_, '_>, q: Value, given: Option<f64>) -> Result<Value, String> {
+    let size = s.b.ty(q)?.shape[3].as_const().map(|n| 1.0 / (n as f64).sqrt());
+    if let Some(scale) = given.or(size) {
+        return Ok(s.number(scale));
     }
+    let size = s.b.op("Shape", &[q], vec![("start", Attr::Int(3))])?;
+    let size = s.widen(size)?;
+    let root = s.op("Sqrt", &[size])?;
+    s.op("Reciprocal", &[root])
 }
 
 /// The averages of the values `[batch, heads, length, size]`, and the scores that are wanted. A query
@@ -280,7 +280,7 @@ pub(super) fn attend(
     let rows = split(s, q, 0)?;
     let products = s.op("MatMul", &[rows, columns])?;
     let products = split(s, products, 1)?;
-    let factor = scoring.factor(s, q)?;
+    let factor = factor(s, q, scoring.scale)?;
     let mut scores = s.op("Mul", &[products, factor])?;
     let mut wanted = scores;
     if scoring.softcap > 0.0 {

@@ -218,7 +218,9 @@ fn linear_matmul_type(cx: &Cx<'_>) -> Result<Vec<Info>, String> {
     check_bytes(cx, 0, 2)?;
     check_bytes(cx, 3, 5)?;
     check_scales(cx, [1, 4, 6])?;
-    for (i, factor, rows) in [(1, 0, true), (2, 0, true), (4, 3, false), (5, 3, false), (6, 0, true), (7, 0, true)] {
+    for (i, factor, rows) in
+        [(1, 0, true), (2, 0, true), (4, 3, false), (5, 3, false), (6, 0, true), (7, 0, true)]
+    {
         check_lines(cx, i, factor, rows)?;
     }
     infer_as(cx, "IntegerMatMul", [0, 3], cx.dtype(7)?)

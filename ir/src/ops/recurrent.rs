@@ -4,12 +4,13 @@
 //! must be known, and is bounded by [`MAX_TOKENS`]. Generation has one.
 
 use super::Tolerance::Largest;
-use super::attention::{Heads, join_heads, sharing, split_heads};
+use super::attention::{Heads, factor, join_heads, sharing, split_heads};
 use super::compose::{Body, Built, Inputs, cast, operand};
 use super::contract::{SUM_TOLERANCE, shared};
 use super::rules::{self, FLOAT};
 use super::{Meaning, OpRow, one, opt};
 use crate::attr::{Attr, AttrKind, AttrSpec, Default};
+use crate::dtype::DType;
 use crate::graph::infer::{Cx, Info};
 use crate::graph::{Builder, Value};
 use crate::types::TensorType;
@@ -214,7 +215,9 @@ fn linear_attention(cx: &Cx<'_>, b: &mut Builder<'_>, inputs: Inputs<'_>) -> Bui
     let l = Linear::of(cx)?;
     let [Some(q), Some(k), Some(v), ..] = inputs else { return Ok(None) };
     let (heads, pairs) = (cx.int("q_num_heads"), cx.int("kv_num_heads"));
-    let mut s = Body::of(b, cx.dtype(0)?);
+    // A state of more digits than the tokens keeps them.
+    let held = cx.dtype(if cx.has(3) { 3 } else { 0 })?;
+    let mut s = Body::of(b, if held == DType::F64 { held } else { cx.dtype(0)? });
     let mut split = |x: Value, n: i64| {
         let x = s.widen(x)?;
         split_heads(&mut s, x, n)
@@ -224,11 +227,7 @@ fn linear_attention(cx: &Cx<'_>, b: &mut Builder<'_>, inputs: Inputs<'_>) -> Bui
     let gate = operand(inputs, 4).map(|g| split(g, pairs)).transpose()?;
     let beta = operand(inputs, 5).zip(cx.ty(5).ok().and_then(|t| t.shape.last()?.as_const()));
     let beta = beta.map(|(v, n)| split(v, n)).transpose()?;
-    let scale = match cx.attrs.float("scale") {
-        Some(scale) if scale != 0.0 => scale,
-        _ => 1.0 / (l.k.size.as_const().ok_or("the size of a head must be known")? as f64).sqrt(),
-    };
-    let scale = s.number(scale);
+    let scale = factor(&mut s, q, cx.attrs.float("scale").filter(|scale| *scale != 0.0))?;
     let (columns, q) = (s.transpose(k, &[0, 1, 3, 2])?, s.op("Mul", &[q, scale])?);
     let gate = match gate {
         Some(g) => {
@@ -277,7 +276,6 @@ fn linear_attention(cx: &Cx<'_>, b: &mut Builder<'_>, inputs: Inputs<'_>) -> Bui
         Some(state) => state,
         None => s.op("MatMul", &[columns, v])?,
     };
-    let held = cx.dtype(if cx.has(3) { 3 } else { 0 })?;
     let results = [cast(s.b, y, cx.dtype(0)?)?, cast(s.b, state, held)?];
     Ok(Some(results.into_iter().take(cx.outputs).collect()))
 }

@@ -113,7 +113,9 @@ pub fn broadcasts(from: &[Expr], to: &[Expr]) -> Vec<Expr> {
 /// taken for another shape than it has.
 pub fn check_broadcast(cx: &Cx<'_>, i: usize, from: &[Expr], to: &[Expr]) -> Result<(), String> {
     match broadcast_shapes(from, to) {
-        Ok(whole) if whole.len() == to.len() && whole.iter().zip(to).all(|(w, t)| *t != 1 || *w == 1) => Ok(()),
+        Ok(whole) if whole.len() == to.len() && whole.iter().zip(to).all(|(w, t)| *t != 1 || *w == 1) => {
+            Ok(())
+        }
         _ => Err(format!(
             "input {i} has shape {}, expected one that broadcasts to {}",
             show(cx.shape(i)?),
