@@ -216,9 +216,9 @@ pub fn row_bounds(
         let bound = |s: f64| c * (u * s + tiny);
         let sums = sum.to_f64s().into_iter().zip(e.to_f64s()).map(|(s, e)| s.abs().max(e.abs()));
         if let Some(least) = largest {
-            let alike = magnitudes.iter().zip(inputs).filter_map(|(m, t)| {
-                let t = t.as_ref().filter(|t| t.dtype() == e.dtype() && t.shape() == e.shape());
-                t.and(m.as_ref())
+            let alike = magnitudes.iter().zip(inputs).enumerate().filter_map(|(i, (m, t))| {
+                let fits = |t: &&Tensor| t.dtype() == e.dtype() && (i == 0 || t.shape() == e.shape());
+                t.as_ref().filter(fits).and(m.as_ref())
             });
             let operands = alike.flat_map(Tensor::to_f64s);
             let all = sums.chain(operands).fold(least, f64::max);

@@ -378,6 +378,16 @@ impl Expr {
         all
     }
 
+    /// How many names and numbers stand in it, those within divisions, minima and maxima included: what it
+    /// costs to walk through it.
+    pub fn length(&self) -> usize {
+        let of = |a: &Atom| match a {
+            Atom::Sym(_) => 1,
+            Atom::Div(pair) | Atom::Min(pair) | Atom::Max(pair) => pair.0.length() + pair.1.length(),
+        };
+        1 + self.terms.iter().map(|(atoms, _)| 1 + atoms.iter().map(of).sum::<usize>()).sum::<usize>()
+    }
+
     /// Rebuilds the expression, resolving divisions, minima and maxima that the ranges decide.
     pub fn simplify(&self, ranges: Ranges<'_>) -> Expr {
         if self.terms.iter().all(|(a, _)| a.iter().all(|a| matches!(a, Atom::Sym(_)))) {

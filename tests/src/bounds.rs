@@ -8,10 +8,10 @@
 //!   terms cancel: what comes out is a bound.
 //! - Softmax and its logarithm have a formula: moves of like signs cancel in them.
 //! - Others are evaluated with the operand moved up, down, to zero where that is within reach (quotients
-//!   have a pole there: what may be anything has an infinite bound), and by signs that vary. For pointwise
-//!   and movement rows an element depends on one element, and the last is not needed; for the
-//!   rest a factor of [`MARGIN`] is for what three directions do not show, and where the row's own
-//!   bound is that of the largest element, so are the effects.
+//!   have a pole there: what may be anything has an infinite bound), less far, and by signs that vary.
+//!   For pointwise and movement rows an element depends on one element, and the last is not needed; a
+//!   factor of [`MARGIN`] is for what so few moves do not show of the rest. What moves far, and as far by
+//!   less than the error (waves, steps and poles), may be anything. Where the row's own bound is that of the largest element, so are the effects.
 //!
 //! Where nothing is inherited, the bound is the row's own; else an ULP is added, since both sides
 //! round what they have. [`NORMS`] subtract means. The magnitudes by which their rows are bounded
@@ -29,6 +29,12 @@ use std::collections::HashMap;
 /// What the effects of moves are multiplied by where an element depends on many.
 const MARGIN: f64 = 2.0;
 
+/// A part of an error that is no fraction of it: waves have lengths.
+const LESS: f64 = 0.618_034;
+
+/// What is moved by more than this part of it, or of 1, is moved far.
+const FAR: f64 = 0.01;
+
 /// Rows that are linear in each operand.
 const LINEAR: [&str; 8] = [
     "MatMul",
@@ -42,8 +48,13 @@ const LINEAR: [&str; 8] = [
 ];
 
 /// Rows that subtract means.
-const NORMS: [&str; 4] =
-    ["BatchNormalization", "LayerNormalization", "InstanceNormalization", "GroupNormalization"];
+const NORMS: [&str; 5] = [
+    "BatchNormalization",
+    "GroupNormalization",
+    "InstanceNormalization",
+    "LayerNormalization",
+    "MeanVarianceNormalization",
+];
 
 /// How far means and deviations may be rounded, as ULPs of what they are made from: a sum of
 /// partial sums, a division, a subtraction.
@@ -179,17 +190,34 @@ fn effects(
     let mut inputs: Vec<Option<Tensor>> = inputs.iter().map(|t| t.as_ref().map(wide)).collect();
     let base = inputs[operand].clone().ok_or("an operand that is absent has errors")?;
     let still = eval_op(&o, &inputs)?;
-    let mut most: Vec<Vec<f64>> = still.iter().map(|t| vec![0.0; t.len()]).collect();
-    for to in &MOVES[..moves(o.op, linear)] {
-        inputs[operand] = Some(map(&base, |i, v| to(i, v, errors[i])));
-        for ((m, moved), still) in most.iter_mut().zip(eval_op(&o, &inputs)?).zip(&still) {
-            for ((m, a), b) in m.iter_mut().zip(moved.to_f64s()).zip(still.to_f64s()) {
-                *m = m.max(distance(a, b));
+    let none = || still.iter().map(|t| vec![0.0; t.len()]).collect::<Vec<Vec<f64>>>();
+    let mut farthest = |moves: &[Move]| {
+        let mut most = none();
+        for to in moves {
+            inputs[operand] = Some(map(&base, |i, v| to(i, v, errors[i])));
+            for ((m, moved), still) in most.iter_mut().zip(eval_op(&o, &inputs)?).zip(&still) {
+                for ((m, a), b) in m.iter_mut().zip(moved.to_f64s()).zip(still.to_f64s()) {
+                    *m = m.max(distance(a, b));
+                }
             }
         }
+        Ok::<_, String>(most)
+    };
+    if linear {
+        return farthest(&MOVES[..1]);
     }
-    if !linear && !by_elements(o.op) {
-        most.iter_mut().flatten().for_each(|m| *m *= MARGIN);
+    let alone = by_elements(o.op);
+    let mut most = farthest(if alone { &MOVES[..3] } else { &MOVES })?;
+    let less = farthest(&LESS_MOVES)?;
+    let results = still.iter().flat_map(Tensor::to_f64s);
+    for ((m, less), y) in most.iter_mut().flatten().zip(less.into_iter().flatten()).zip(results) {
+        *m = m.max(less);
+        let far = *m > FAR * y.abs().max(1.0);
+        *m *= match alone {
+            true if far && less > 0.8 * *m => f64::INFINITY,
+            true => 1.0,
+            false => MARGIN,
+        };
     }
     if matches!(o.op.tolerance, Tolerance::Largest(_) | Tolerance::LargestOrOne(_)) {
         for m in &mut most {
@@ -229,14 +257,8 @@ const MOVES: [Move; 4] = [
     |i, v, e| v + varying_sign(i) * e,
 ];
 
-/// How many of them an op needs.
-fn moves(op: &OpRow, linear: bool) -> usize {
-    match linear {
-        true => 1,
-        false if by_elements(op) => 3,
-        false => 4,
-    }
-}
+/// Moves by [`LESS`].
+const LESS_MOVES: [Move; 2] = [|_, v, e| v + LESS * e, |_, v, e| v - LESS * e];
 
 /// Whether an element of a result depends on one element of each operand.
 fn by_elements(op: &OpRow) -> bool {

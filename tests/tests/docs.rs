@@ -28,7 +28,8 @@ Made from the op rows by `BLESS=1 cargo test -p burin-tests --test docs`; a test
 - **Runs**: *compiled* ops become loops of the model's own code; *called* ones call the host-op library.
 - **Off by**: how far compiled code may be from the interpreter, which computes in `f64` and rounds once:
   *ULPs* of the result, or a multiple of the unit roundoff *u* times the sum of the magnitudes of an element's
-  terms, or of the *largest* of all such sums and operands of the result's type (or 1, where that is more).
+  terms, or of the *largest* of all such sums, of the first operand and of those of the result's shape (or 1,
+  where that is more).
 ";
 
 /// What stands above the ops that have no rows.

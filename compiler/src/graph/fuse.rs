@@ -363,7 +363,7 @@ fn decide(
             if own.contracts && (!once || r || by.reduces) {
                 return Err("a sum of products would be computed again");
             }
-            if once && !hoisted && r {
+            if r && (once && !hoisted || hoisted && !leads_kernel(graph, v, e)) {
                 return Err("a reduction would be computed inside another");
             }
         }
@@ -399,8 +399,19 @@ fn leads(graph: &Graph, v: Value, user: Value) -> bool {
     if a.len() != b.len() {
         return a.iter().all(|d| *d == 1);
     }
-    let varying = a.iter().rposition(|d| *d != 1).map_or(0, |i| i + 1);
-    a[..varying] == b[..varying]
+    varying(a) == &b[..varying(a).len()]
+}
+
+/// Whether what `v` varies along are leading dimensions of its kernel's result as well, so that no
+/// reduction in between runs along one of them.
+fn leads_kernel(graph: &Graph, v: Value, end: Value) -> bool {
+    let (Some(a), Some(b)) = (shape(graph, v), shape(graph, end)) else { return false };
+    b.starts_with(varying(a))
+}
+
+/// The dimensions before the last ones that are 1.
+fn varying(shape: &[Expr]) -> &[Expr] {
+    &shape[..shape.iter().rposition(|d| *d != 1).map_or(0, |i| i + 1)]
 }
 
 /// The facts of a node's result and the node's operands as (number, value).

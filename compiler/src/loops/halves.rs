@@ -106,12 +106,9 @@ impl Pass {
                     return None;
                 }
             }
-            (ScalarOp::Bitcast(_), _) if is_half(to) => {
-                // Under a name of its own: the operand stays the integer that it is.
-                let bits = scope.value(x).bitcast(DType::U16);
-                (bits | 0_i64).val()
-            }
-            (ScalarOp::Bitcast(_), Some(_)) => scope.value(x).bitcast(to).val(),
+            // Under names of their own: the integer stays one, and the float.
+            (ScalarOp::Bitcast(_), _) if is_half(to) => (scope.value(x).bitcast(DType::U16) | 0_i64).val(),
+            (ScalarOp::Bitcast(_), Some(_)) => (scope.value(x).bitcast(DType::U16) | 0_i64).bitcast(to).val(),
             _ => {
                 builder.push(stmt);
                 return None;

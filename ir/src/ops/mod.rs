@@ -332,8 +332,9 @@ pub enum Tolerance {
     Ulps(u32),
     /// By `c * u * sum(|terms|)`, where the evaluator is run on absolute values to get the sum.
     Sum(f64),
-    /// By `c * u` times the largest of all such sums and of the operands of the result's type: where a mean
-    /// or a step is subtracted, absolute values say nothing of one element's terms.
+    /// By `c * u` times the largest of all such sums, of the first operand, and of those of the result's
+    /// shape: where a mean or a step is subtracted, or operands are positions, absolute values say nothing of
+    /// one element's terms.
     Largest(f64),
     /// The same, or by `c * u` where that is more: `1 - z` has terms of 1, however little comes of it.
     LargestOrOne(f64),

@@ -36,7 +36,8 @@ pub const ROWS: &[OpRow] = &[OpRow {
     ],
     // A weight is the difference of a coordinate and its whole part, so that its error is that of the
     // coordinate, however small the weight.
-    tolerance: Tolerance::Largest(16.0),
+    // The terms of cubic weights are far larger than their sum.
+    tolerance: Tolerance::Largest(64.0),
     samples: &[
         "Resize(f32[1,2,3,4], _, f32[4] = [1.0, 1.0, 2.0, 2.0]) \
          {coordinate_transformation_mode = \"asymmetric\", nearest_mode = \"floor\"}",
@@ -75,6 +76,8 @@ pub const ROWS: &[OpRow] = &[OpRow {
 const UNIT: i64 = 1 << 32;
 /// A filter reads no more elements than twice this.
 const REACH: i64 = 65;
+/// Filters of all axes together read no more than this: each stands in the definition of an element.
+const NEIGHBOURS: i64 = 1 << 12;
 
 /// One axis that is resized, by the scale `p / q`.
 #[derive(Clone)]
@@ -196,6 +199,13 @@ fn resized(cx: &Cx<'_>) -> Result<Option<Vec<Axis>>, String> {
     };
     if let Some((.., o)) = parts.iter().find(|(.., o)| o.as_const().is_some_and(|o| o < 0)) {
         return Err(format!("a size is {o}, expected 0 or more"));
+    }
+    let all = (2 * reach(cx)?).max(1).checked_pow(axes.len() as u32);
+    if all.is_none_or(|n| n > NEIGHBOURS) {
+        let n = axes.len();
+        return Err(format!(
+            "{n} axes are interpolated at once, which reads more than {NEIGHBOURS} elements for each"
+        ));
     }
     let roi = regions(cx, axes.len())?;
     let axis = |(n, (p, q, output))| {

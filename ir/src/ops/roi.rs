@@ -29,7 +29,7 @@ pub const ROWS: &[OpRow] = &[
         samples: &[
             "RoiAlign(f32[2,3,6,7], f32[5,4] in 0..6, i64[5] in 0..2) \
              {output_height = 2, output_width = 3, sampling_ratio = 2}",
-            "RoiAlign(f32[1,2,6,7], f32[2,4] = [0.3, 1.2, 5.1, 4.4, -1.0, 2.0, 9.0, 3.0], i64[2] = [0, 0]) \
+            "RoiAlign(f32[1,2,6,7], f32[2,4] = [0.3, 1.2, 5.1, 4.3, -1.0, 2.0, 9.0, 3.0], i64[2] = [0, 0]) \
              {output_height = 2, output_width = 2, coordinate_transformation_mode = \"output_half_pixel\"}",
             "RoiAlign(f64[2,1,6,7], f64[2,4] = [1.3, 1.2, 5.1, 4.4, 3.0, 2.0, 3.0, 3.0], i64[2] = [1, 0]) \
              {mode = \"max\", output_height = 3, output_width = 1, spatial_scale = 0.5}",

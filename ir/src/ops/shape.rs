@@ -276,6 +276,8 @@ fn reshape_infer(cx: &Cx<'_>) -> Result<Vec<Info>, String> {
 
 /// More sizes of a shape that is read make expressions too long.
 const MOST_READ: usize = 12;
+/// Longer sizes of what is reshaped do so as well: each size of the result holds their product.
+const LONGEST: usize = 1000;
 
 /// The result's shape where an element of the target is read from data, so that any of them may turn
 /// out to be 0 (the operand's dimension) or -1 (what is left).
@@ -288,6 +290,13 @@ fn named_shape(cx: &Cx<'_>, from: &[Expr]) -> Result<Option<Vec<Expr>>, String> 
         return Err(format!(
             "shape has {} sizes, some of which depend on data; at most {MOST_READ} may",
             given.len()
+        ));
+    }
+    let length: usize = from.iter().chain(given).map(Expr::length).sum();
+    if length > LONGEST {
+        return Err(format!(
+            "shape depends on data, and so do the sizes of what is reshaped, in {length} steps; at most \
+             {LONGEST} are followed"
         ));
     }
     let copied = |(i, e): (usize, &Expr)| match from.get(i) {

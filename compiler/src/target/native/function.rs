@@ -15,6 +15,9 @@ use cranelift_codegen::isa::CallConv;
 use cranelift_codegen::{Context, FinalizedRelocTarget};
 use cranelift_frontend::{FunctionBuilder, FunctionBuilderContext};
 
+/// Bytes of the largest frame of a function: workers' stacks are not ours, and may be small.
+const LARGEST_FRAME: usize = 128 << 10;
+
 /// The type of a pointer.
 pub const PTR: Type = types::I64;
 
@@ -100,6 +103,16 @@ pub fn disassemble(
     text.ok_or_else(|| internal(name, "no disassembly"))
 }
 
+/// Refuses a function that needs so many bytes of stack, if they are too many.
+pub fn check_frame(name: &str, bytes: usize) -> Result<(), NativeError> {
+    if bytes <= LARGEST_FRAME {
+        return Ok(());
+    }
+    let what =
+        format!("it cannot be compiled: it needs {bytes} bytes of stack, expected at most {LARGEST_FRAME}");
+    Err(NativeError::Unsupported { kernel: name.to_owned(), what })
+}
+
 fn internal(function: &str, what: impl ToString) -> NativeError {
     NativeError::Internal { function: function.to_owned(), what: what.to_string() }
 }
@@ -130,9 +143,11 @@ fn translate(
 fn finish(name: &str, context: &mut Context, target: &TargetSpec) -> Result<Function, NativeError> {
     let compiled = context
         .compile(&*target.isa, &mut ControlPlane::default())
-        .map_err(|e| internal(name, format!("{:?}", e.inner)))
-        .map(|code| (code.code_buffer().to_vec(), code.buffer.relocs().to_vec(), code.buffer.alignment))?;
-    let (bytes, found, align) = compiled;
+        .map_err(|e| internal(name, format!("{:?}", e.inner)))?;
+    let frame = compiled.buffer.frame_layout().map_or(0, |f| f.frame_to_fp_offset as usize);
+    check_frame(name, frame)?;
+    let (bytes, align) = (compiled.code_buffer().to_vec(), compiled.buffer.alignment);
+    let found = compiled.buffer.relocs().to_vec();
     let mut relocs = Vec::with_capacity(found.len());
     for r in found {
         let reference = match &r.target {

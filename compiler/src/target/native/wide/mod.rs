@@ -17,7 +17,7 @@ pub mod lower;
 mod tests;
 
 use super::NativeError;
-use super::function::Function;
+use super::function::{Function, check_frame};
 use super::levels::TargetSpec;
 use crate::lower::schedule::Wide;
 use burin_runtime::abi::{arch, cpu};
@@ -97,6 +97,7 @@ pub fn assemble(name: &str, code: &Code) -> Result<Function, NativeError> {
     let fault = |what| NativeError::Internal { function: name.to_owned(), what };
     let flat = allocate::Flat::new(code);
     let registers = flat.allocate().map_err(fault)?;
+    check_frame(name, registers.num_spillslots * 8)?;
     let bytes = encode::encode(code, &flat, &registers).map_err(fault)?;
     Ok(Function { name: name.to_owned(), bytes, align: 64, relocs: Vec::new() })
 }
