@@ -188,7 +188,7 @@ pub fn row_bounds(
     inputs: &[Option<Tensor>],
     expected: &[Tensor],
 ) -> Result<Vec<Bound>, String> {
-    // Of all elements: what is the least that their largest counts as.
+    // With it, the measure is the largest element, which counts as so much at least.
     let (c, largest) = match o.op.tolerance {
         Tolerance::Exact => return Ok(vec![Bound::Exact; expected.len()]),
         Tolerance::Ulps(n) => return Ok(vec![Bound::Ulps(n.into()); expected.len()]),

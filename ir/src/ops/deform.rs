@@ -72,8 +72,8 @@ fn deform_infer(cx: &Cx<'_>) -> Result<Vec<Info>, String> {
     let (x, w, offset) = (cx.ty(0)?, cx.ty(1)?, cx.ty(2)?);
     rules::expect("input 0", x.dtype, FLOAT)?;
     let spatial = x.rank().saturating_sub(2);
-    if w.rank() != x.rank() || kernel(cx)?.len() != spatial || offset.rank() != x.rank() {
-        return Err(format!("{x} with weights {w} and offsets {offset}, expected three of one rank"));
+    if spatial == 0 || w.rank() != x.rank() || kernel(cx)?.len() != spatial || offset.rank() != x.rank() {
+        return Err(format!("{x} with weights {w} and offsets {offset}, expected three of one rank above 2"));
     }
     let (group, fixed) = (cx.int("group"), |e: &Expr| e.as_const());
     let (channels, depth, outputs) = (fixed(&x.shape[1]), fixed(&w.shape[1]), fixed(&w.shape[0]));

@@ -79,6 +79,9 @@ const REACH: i64 = 65;
 /// Filters of all axes together read no more than this: each stands in the definition of an element.
 const NEIGHBOURS: i64 = 1 << 12;
 
+/// Parts of one that results between integers are multiples of before they become integers.
+const TIES: f64 = 1024.0;
+
 /// One axis that is resized, by the scale `p / q`.
 #[derive(Clone)]
 struct Axis {
@@ -599,6 +602,10 @@ fn resize_element(cx: &Cx<'_>, _: usize) -> Result<Element, String> {
     };
     let ranges = ranges.collect();
     let body = Interpolation { cx, dtype: t.dtype, wide, axes: resized, y: y.clone(), ranges }.value(0, y)?;
-    let body = if wide.is_float() && !t.dtype.is_float() { body.unary(ScalarOp::Round) } else { body };
+    let body = match wide.is_float() && !t.dtype.is_float() {
+        // Between integers ties are common: what rounding leaves of one is taken off first.
+        true => ((body * TIES).unary(ScalarOp::Round) * (1.0 / TIES)).unary(ScalarOp::Round),
+        false => body,
+    };
     Ok(Element { axes, body: body.cast(t.dtype) })
 }
