@@ -177,29 +177,19 @@ fn matmul_type(cx: &Cx<'_>) -> Result<Vec<Info>, String> {
 fn conv_type(cx: &Cx<'_>) -> Result<Vec<Info>, String> {
     check_bytes(cx, 0, 2)?;
     check_bytes(cx, 1, 3)?;
-    check_spread(cx, 2, 0)?;
-    check_spread(cx, 3, 1)?;
+    check_spread(cx, 2, None)?;
+    check_spread(cx, 3, Some(1))?;
     infer_as(cx, "IntegerConv", [0, 1], DType::I32)
 }
 
-/// Checks that an operand of a convolution has one element, or (of rank `most`) one for each channel.
-fn check_spread(cx: &Cx<'_>, i: usize, most: usize) -> Result<(), String> {
+/// Checks that an operand of a convolution has one element or, where weights are named, one for each
+/// channel that they give.
+fn check_spread(cx: &Cx<'_>, i: usize, weights: Option<usize>) -> Result<(), String> {
     if !cx.has(i) {
         return Ok(());
     }
-    let shape = cx.shape(i)?;
-    match shape {
-        [] => Ok(()),
-        [n] if most == 1 || *n == 1 => Ok(()),
-        _ => Err(format!(
-            "input {i} has shape {}, expected one element{}",
-            rules::show(shape),
-            match most {
-                0 => "",
-                _ => " or a vector of one for each channel of the result",
-            }
-        )),
-    }
+    let channels = weights.map(|w| Ok::<_, String>(cx.shape(w)?.first().cloned())).transpose()?.flatten();
+    rules::check_broadcast(cx, i, cx.shape(i)?, &[channels.unwrap_or(Expr::ONE)])
 }
 
 /// Checks the scales of a QLinear op.
@@ -230,8 +220,9 @@ fn linear_conv_type(cx: &Cx<'_>) -> Result<Vec<Info>, String> {
     check_bytes(cx, 0, 2)?;
     check_bytes(cx, 3, 5)?;
     check_scales(cx, [1, 4, 6])?;
-    for (i, most) in [(1, 0), (2, 0), (4, 1), (5, 1), (6, 0), (7, 0), (8, 1)] {
-        check_spread(cx, i, most)?;
+    for (i, weights) in [(1, None), (2, None), (4, Some(3)), (5, Some(3)), (6, None), (7, None), (8, Some(3))]
+    {
+        check_spread(cx, i, weights)?;
     }
     if cx.has(8) && cx.dtype(8)? != DType::I32 {
         return Err(format!("input 8 (B) has elements of {}, expected i32", cx.dtype(8)?));

@@ -343,10 +343,13 @@ fn with_base(cx: &Cx<'_>, b: &mut Builder<'_>, scores: Value) -> Result<Value, S
     b.op("Add", &[scores, base], vec![])
 }
 
+/// More targets are no forest's: each leaf has a weight for each of them.
+const MOST_TARGETS: usize = 1 << 16;
+
 fn count(cx: &Cx<'_>) -> Result<usize, String> {
     match usize::try_from(cx.int("n_targets")) {
-        Ok(n @ 1..) => Ok(n),
-        _ => Err(format!("n_targets is {}, expected 1 or more", cx.int("n_targets"))),
+        Ok(n @ 1..=MOST_TARGETS) => Ok(n),
+        _ => Err(format!("n_targets is {}, expected 1 to {MOST_TARGETS}", cx.int("n_targets"))),
     }
 }
 
