@@ -288,7 +288,7 @@ impl Writer<'_> {
                 && !out.contains_key(&w)
             {
                 let constant = level.graph.constant(w).ok_or("a weight is no constant")?;
-                let packing = packing(&level.places.of(*v).layout, &constant.ty().shape)?;
+                let packing = packing(&level.places.of(w).layout, &constant.ty().shape)?;
                 let known = match constant {
                     Constant::Data(t) => Some((t.bytes().as_ptr(), t.bytes().len(), format!("{packing:?}"))),
                     Constant::Computed(_) => None,
