@@ -398,6 +398,11 @@ fn bias_type(cx: &Cx<'_>) -> Result<Vec<Info>, String> {
             *lead.iter_mut().rev().nth(at).ok_or_else(|| format!("the mask is {mask}"))? = d.clone();
         }
     }
+    for (i, name) in [(3, "input 3 (lengths)"), (4, "input 4 (past_length)")] {
+        if cx.has(i) {
+            rules::expect(name, cx.dtype(i)?, rules::INT)?;
+        }
+    }
     if cx.has(3) {
         lead[0] = q.batch;
     }
