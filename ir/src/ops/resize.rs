@@ -94,6 +94,13 @@ struct Axis {
     roi: Region,
 }
 
+impl Axis {
+    /// Whether anything happens along it.
+    fn changes(&self) -> bool {
+        self.p != self.q || self.input != self.output || self.roi != Region::ALL
+    }
+}
+
 /// A part of an operand's dimension.
 #[derive(Clone, PartialEq)]
 enum Region {
@@ -203,19 +210,19 @@ fn resized(cx: &Cx<'_>) -> Result<Option<Vec<Axis>>, String> {
     if let Some((.., o)) = parts.iter().find(|(.., o)| o.as_const().is_some_and(|o| o < 0)) {
         return Err(format!("a size is {o}, expected 0 or more"));
     }
-    let all = (2 * reach(cx)?).max(1).checked_pow(axes.len() as u32);
-    if all.is_none_or(|n| n > NEIGHBOURS) {
-        let n = axes.len();
-        return Err(format!(
-            "{n} axes are interpolated at once, which reads more than {NEIGHBOURS} elements for each"
-        ));
-    }
     let roi = regions(cx, axes.len())?;
     let axis = |(n, (p, q, output))| {
         let (p, q) = reduced(p, q);
         Axis { axis: axes[n], p, q, input: input(n), output, roi: roi[n].clone() }
     };
-    Ok(Some(parts.into_iter().enumerate().map(axis).collect()))
+    let all: Vec<Axis> = parts.into_iter().enumerate().map(axis).collect();
+    let n = all.iter().filter(|a| a.changes()).count();
+    if (2 * reach(cx)?).max(1).checked_pow(n as u32).is_none_or(|all| all > NEIGHBOURS) {
+        return Err(format!(
+            "{n} axes are interpolated at once, which reads more than {NEIGHBOURS} elements for each"
+        ));
+    }
+    Ok(Some(all))
 }
 
 /// The one scale of all axes where the aspect ratio is to be kept: the least or greatest of theirs.
@@ -268,7 +275,7 @@ fn checks(cx: &Cx<'_>) -> Result<Vec<Expr>, String> {
     let Some(axes) = resized(cx)? else { return Ok(Vec::new()) };
     let mut all = read_sizes(cx, 3);
     all.extend(read_sizes(cx, 4).iter().map(|p| p - 1));
-    for a in axes.iter().filter(|a| a.p != a.q || a.roi != Region::ALL) {
+    for a in axes.iter().filter(|a| a.changes()) {
         all.push(-&(a.input.is_zero() * a.output.minimum(&Expr::ONE)));
         if cx.attrs.flag("antialias") && (a.p.as_const().is_none() || a.q.as_const().is_none()) {
             all.push(Expr::from(REACH) - widened(a, reach(cx)?));
@@ -590,7 +597,7 @@ fn resize_element(cx: &Cx<'_>, _: usize) -> Result<Element, String> {
     let mut resized = resized(cx)?.ok_or("scales or sizes depend on data")?;
     let mut extents = t.shape.clone();
     resized.iter().for_each(|a| extents[a.axis] = a.output.clone());
-    resized.retain(|a| a.p != a.q || a.input != a.output || a.roi != Region::ALL);
+    resized.retain(Axis::changes);
     let nearest = cx.attrs.str("mode") == Some("nearest");
     let (axes, y) = indices(t.rank());
     let ranges =
