@@ -11,7 +11,8 @@
 //!   have a pole there: what may be anything has an infinite bound), less far, and by signs that vary.
 //!   For pointwise and movement rows an element depends on one element, and the last is not needed; a
 //!   factor of [`MARGIN`] is for what so few moves do not show of the rest. What moves far, and as far by
-//!   less than the error (waves, steps and poles), may be anything. Where the row's own bound is that of the largest element, so are the effects.
+//!   less than the error (waves, steps and poles), may be anything. Where the row's own bound is that of
+//!   the largest element, so are the effects.
 //!
 //! Where nothing is inherited, the bound is the row's own; else an ULP is added, since both sides
 //! round what they have. [`NORMS`] subtract means. The magnitudes by which their rows are bounded
@@ -190,16 +191,11 @@ fn effects(
     let mut inputs: Vec<Option<Tensor>> = inputs.iter().map(|t| t.as_ref().map(wide)).collect();
     let base = inputs[operand].clone().ok_or("an operand that is absent has errors")?;
     let still = eval_op(&o, &inputs)?;
-    let none = || still.iter().map(|t| vec![0.0; t.len()]).collect::<Vec<Vec<f64>>>();
     let mut farthest = |moves: &[Move]| {
-        let mut most = none();
+        let mut most: Vec<Vec<f64>> = still.iter().map(|t| vec![0.0; t.len()]).collect();
         for to in moves {
             inputs[operand] = Some(map(&base, |i, v| to(i, v, errors[i])));
-            for ((m, moved), still) in most.iter_mut().zip(eval_op(&o, &inputs)?).zip(&still) {
-                for ((m, a), b) in m.iter_mut().zip(moved.to_f64s()).zip(still.to_f64s()) {
-                    *m = m.max(distance(a, b));
-                }
-            }
+            note_distances(&mut most, &eval_op(&o, &inputs)?, &still);
         }
         Ok::<_, String>(most)
     };
@@ -239,6 +235,15 @@ fn softmax_effects(
     let factor = |y: f64| if o.op.name == "Softmax" { y } else { 1.0 };
     let of = |y: Tensor| y.to_f64s().into_iter().zip(errors).map(|(y, e)| factor(y) * (e + most)).collect();
     Ok(eval_op(o, inputs)?.into_iter().map(of).collect())
+}
+
+/// Raises each element's distance to that of two results.
+fn note_distances(most: &mut [Vec<f64>], moved: &[Tensor], still: &[Tensor]) {
+    for ((most, moved), still) in most.iter_mut().zip(moved).zip(still) {
+        for ((m, a), b) in most.iter_mut().zip(moved.to_f64s()).zip(still.to_f64s()) {
+            *m = m.max(distance(a, b));
+        }
+    }
 }
 
 /// How far apart two results are; infinitely where one of them is no number.

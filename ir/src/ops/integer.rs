@@ -188,8 +188,11 @@ fn check_spread(cx: &Cx<'_>, i: usize, weights: Option<usize>) -> Result<(), Str
     if !cx.has(i) {
         return Ok(());
     }
-    let channels = weights.map(|w| Ok::<_, String>(cx.shape(w)?.first().cloned())).transpose()?.flatten();
-    rules::check_broadcast(cx, i, cx.shape(i)?, &[channels.unwrap_or(Expr::ONE)])
+    let most = match weights {
+        Some(w) => cx.shape(w)?.first().cloned().unwrap_or(Expr::ONE),
+        None => Expr::ONE,
+    };
+    rules::check_broadcast(cx, i, cx.shape(i)?, &[most])
 }
 
 /// Checks the scales of a QLinear op.

@@ -109,8 +109,7 @@ pub fn broadcasts(from: &[Expr], to: &[Expr]) -> Vec<Expr> {
     from.iter().zip(&to[lead..]).filter(|(d, t)| d != t && **d != 1).map(clash).collect()
 }
 
-/// Checks that an operand, where there is one, broadcasts to a shape, as far as sizes are known; it may be
-/// taken for another shape than it has.
+/// Checks that an operand, seen under the shape `from`, broadcasts to another, as far as sizes are known.
 pub fn check_broadcast(cx: &Cx<'_>, i: usize, from: &[Expr], to: &[Expr]) -> Result<(), String> {
     match broadcast_shapes(from, to) {
         Ok(whole) if whole.len() == to.len() && whole.iter().zip(to).all(|(w, t)| *t != 1 || *w == 1) => {
