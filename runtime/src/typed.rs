@@ -189,6 +189,18 @@ mod tests {
     }
 
     #[test]
+    fn texts_are_told_from_numbers() {
+        let words = vec!["a".to_string(), String::new()];
+        let tensor = Tensor::from_texts(&[2], words.clone()).expect("fits");
+        let y = Texts::next(&port(), &mut [tensor].into_iter()).expect("texts");
+        assert_eq!((&*y, y.shape()), (&words[..], &[2][..]));
+        let e = Texts::next(&port(), &mut outputs()).expect_err("floats");
+        assert_eq!(e.to_string(), "output \"y\" is f32[2, 2], expected texts");
+        let e = texts("x", &[3], &words).map(|_| ()).expect_err("too few");
+        assert!(e.to_string().starts_with("input \"x\": "), "{e}");
+    }
+
+    #[test]
     fn inputs_are_counted() {
         let e = input("x", &[2, 3], &[1f32; 5]).expect_err("too few");
         assert_eq!(e.to_string(), "input \"x\": found 5 elements, expected f32[2, 3]");
