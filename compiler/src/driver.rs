@@ -9,7 +9,7 @@
 use crate::artifact::{Artifact, ArtifactError, CodeRef, Variant, image, weights};
 use crate::graph::Fuel;
 use crate::lower::steps::Report;
-use crate::pipeline;
+use crate::pipeline::{self, Lowered};
 use crate::program::Program;
 use crate::target::native::levels::TargetSpec;
 use crate::target::native::{self, Code, NativeError};
@@ -53,9 +53,9 @@ impl From<ArtifactError> for CompileError {
 /// A compiled graph.
 #[derive(Clone, Debug)]
 pub struct Compiled {
-    /// The graph as it was lowered.
+    /// The graph as it was lowered for the best level.
     pub graph: Graph,
-    /// Its program for the best level.
+    /// Its program for that level.
     pub program: Program,
     /// What lowering found out.
     pub report: Report,
@@ -70,10 +70,8 @@ pub struct Compiled {
 /// A graph lowered for a CPU level.
 #[derive(Clone, Debug)]
 pub struct Level {
-    /// The program.
-    pub program: Program,
-    /// What lowering found out.
-    pub report: Report,
+    /// The program, and what it was made from.
+    pub lowered: Lowered,
     /// What the program was made for.
     pub target: TargetSpec,
 }
@@ -106,15 +104,15 @@ pub fn compile_levels(
 ) -> Result<Compiled, CompileError> {
     pipeline::optimise(&mut graph, fuel, after).map_err(CompileError::Input)?;
     let lower = |target: &TargetSpec| -> Result<Level, String> {
-        let (program, report) = pipeline::lower(&graph, &target.machine())?;
-        Ok(Level { program, report, target: target.clone() })
+        Ok(Level { lowered: pipeline::lower(&graph, &target.machine())?, target: target.clone() })
     };
     let levels: Result<Vec<Level>, String> = targets.par_iter().map(lower).collect();
     let levels = levels.map_err(CompileError::Input)?;
-    let programs: Vec<(&Program, &TargetSpec)> = levels.iter().map(|l| (&l.program, &l.target)).collect();
+    let programs: Vec<(&Program, &TargetSpec)> =
+        levels.iter().map(|l| (&l.lowered.program, &l.target)).collect();
     let code = native::compile_levels(&programs)?;
     let mut levels = levels.into_iter();
-    let Some(Level { program, report, target }) = levels.next() else {
+    let Some(Level { lowered: Lowered { graph, program, report }, target }) = levels.next() else {
         return Err(CompileError::Internal("code for no CPU level".to_owned()));
     };
     Ok(Compiled { graph, program, report, target, others: levels.collect(), code })
@@ -123,7 +121,7 @@ pub fn compile_levels(
 impl Compiled {
     /// What the writers take.
     pub fn artifact(&self) -> Artifact<'_> {
-        let others = self.others.iter().map(|l| (&l.program, &l.target));
+        let others = self.others.iter().map(|l| (&l.lowered.program, &l.target));
         artifact([(&self.program, &self.target)].into_iter().chain(others), &self.code)
     }
 

@@ -26,6 +26,28 @@ pub const GRAPH_PASSES: &[Pass] = &[
     Pass { name: "dce", run: graph::dce::run },
 ];
 
+/// A pass over a graph for machines of some kind.
+#[derive(Clone, Copy)]
+pub struct MachinePass {
+    /// The pass.
+    pub pass: Pass,
+    /// Whether it is one for a machine.
+    pub is_for: fn(&Machine) -> bool,
+}
+
+/// The passes that fit a graph to a machine, each time that it is lowered for one. They leave its constants as
+/// they are: code for several machines shares them.
+pub const MACHINE_PASSES: &[MachinePass] = &[MachinePass {
+    pass: Pass { name: "pairs", run: graph::pairs::run },
+    is_for: |machine| machine.wide.is_some_and(|w| !w.dots),
+}];
+
+/// The pass of a name that is a pass over graphs.
+pub fn graph_pass(name: &str) -> Option<Pass> {
+    let fitting = MACHINE_PASSES.iter().map(|p| p.pass);
+    GRAPH_PASSES.iter().copied().chain(fitting).find(|p| p.name == name)
+}
+
 /// A pass over a kernel.
 #[derive(Clone, Copy)]
 pub struct KernelPass {
@@ -75,24 +97,39 @@ pub fn optimise(
     Ok(())
 }
 
-/// Compiles a graph to a program for a machine. The graph is left as it is lowered.
+/// A graph lowered for a machine.
+#[derive(Clone, Debug)]
+pub struct Lowered {
+    /// The graph as it was lowered.
+    pub graph: Graph,
+    /// The program.
+    pub program: Program,
+    /// What lowering found out; its nodes are those of `graph`.
+    pub report: Report,
+}
+
+/// Compiles a graph to a program for a machine. The graph is left optimised.
 pub fn compile(
     graph: &mut Graph,
     machine: &Machine,
     fuel: Fuel,
     after: &mut dyn FnMut(&str, &Graph),
-) -> Result<(Program, Report), String> {
+) -> Result<Lowered, String> {
     optimise(graph, fuel, after)?;
     lower(graph, machine)
 }
 
 /// Lowers a graph that is [`optimise`]d.
-pub fn lower(graph: &Graph, machine: &Machine) -> Result<(Program, Report), String> {
-    let (mut program, report) = steps::lower(graph, machine)?;
+pub fn lower(graph: &Graph, machine: &Machine) -> Result<Lowered, String> {
+    let mut graph = graph.clone();
+    for p in MACHINE_PASSES.iter().filter(|p| (p.is_for)(machine)) {
+        (p.pass.run)(&mut graph, &mut Fuel::unlimited())?;
+    }
+    let (mut program, report) = steps::lower(&graph, machine)?;
     for kernel in &mut program.kernels {
         for pass in KERNEL_PASSES {
             (pass.run)(kernel);
         }
     }
-    Ok((program, report))
+    Ok(Lowered { graph, program, report })
 }

@@ -17,6 +17,9 @@
 //! - `MulAdd(a, b, c)` is `a * b + c` rounded once or twice; `Fma` is rounded once;
 //! - `DotBytes(a, b)` is the sum of the four products of the bytes of `a`, unsigned, and of `b`, signed,
 //!   both `i32`; `DotBytesAdd(a, b, c)` adds it to `c`, and wraps;
+//! - `DotHalves(a, b, c)` is the same of four signed halves, those of `a` before those of `b`, and of the
+//!   signed bytes of `c`, all three `i32`; it wraps, and so does `DotHalvesAdd(a, b, c, d)`, which adds it to
+//!   `d`;
 //! - comparisons with NaN are false, but for `Ne`;
 //! - integer `Pow` with a negative exponent is what exact division gives, truncated: 0, 1 or -1.
 
@@ -49,6 +52,9 @@ macro_rules! scalar_ops {
                     ScalarOp::Bitcast(_) => "bitcast",
                 }
             }
+
+            /// How many operands an operation takes at most.
+            pub const MOST_OPERANDS: usize = 4;
 
             /// How many operands it takes.
             pub const fn arity(self) -> usize {
@@ -165,6 +171,12 @@ scalar_ops! {
         Fma = "fma",
         /// `dotbytes(a, b) + c`
         DotBytesAdd = "dotbytesadd",
+        /// The sum of the products of the signed halves of two `i32` and the signed bytes of a third.
+        DotHalves = "dothalves",
+    }
+    Quaternary(4) {
+        /// `dothalves(a, b, c) + d`
+        DotHalvesAdd = "dothalvesadd",
     }
 }
 
@@ -180,11 +192,12 @@ impl ScalarOp {
         matches!(self, Eq | Ne | Lt | Le | Gt | Ge | IsNan)
     }
 
-    /// For what multiplies two operands: the operation that adds the product to a sum as well.
+    /// For what multiplies its operands: the operation that adds the product to a sum as well.
     pub const fn accumulating(self) -> Option<ScalarOp> {
         match self {
             ScalarOp::Mul => Some(ScalarOp::MulAdd),
             ScalarOp::DotBytes => Some(ScalarOp::DotBytesAdd),
+            ScalarOp::DotHalves => Some(ScalarOp::DotHalvesAdd),
             _ => None,
         }
     }
@@ -254,7 +267,7 @@ impl ScalarOp {
                 same(args)
             }
             Mul | Min | Max => same(args),
-            DotBytes | DotBytesAdd => {
+            DotBytes | DotBytesAdd | DotHalves | DotHalvesAdd => {
                 need(args[0] == DType::I32, "operands of i32")?;
                 same(args)
             }
@@ -602,6 +615,8 @@ fn signed_op(op: ScalarOp, ty: DType, args: &[Scalar]) -> Scalar {
         MulAdd | Fma => a.wrapping_mul(b).wrapping_add(args[2].as_i64()),
         DotBytes => dot_bytes(a, b),
         DotBytesAdd => dot_bytes(a, b).wrapping_add(args[2].as_i64()),
+        DotHalves => dot_halves([a, b], args[2].as_i64()),
+        DotHalvesAdd => dot_halves([a, b], args[2].as_i64()).wrapping_add(args[3].as_i64()),
         Eq => return Scalar::B(a == b),
         Ne => return Scalar::B(a != b),
         Lt => return Scalar::B(a < b),
@@ -617,6 +632,12 @@ fn signed_op(op: ScalarOp, ty: DType, args: &[Scalar]) -> Scalar {
 pub fn dot_bytes(a: i64, b: i64) -> i64 {
     let pairs = (a as u32).to_le_bytes().into_iter().zip((b as u32).to_le_bytes());
     pairs.map(|(a, b)| i64::from(a) * i64::from(b as i8)).sum()
+}
+
+/// What [`ScalarOp::DotHalves`] is of three `i32`, but that it does not wrap.
+pub fn dot_halves(halves: [i64; 2], bytes: i64) -> i64 {
+    let halves = halves.into_iter().flat_map(|v| [v as i16, (v >> 16) as i16]);
+    halves.zip((bytes as u32).to_le_bytes()).map(|(a, b)| i64::from(a) * i64::from(b as i8)).sum()
 }
 
 fn pow_signed(base: i64, exponent: i64) -> i64 {

@@ -2,11 +2,13 @@
 //!
 //! The evaluator rounds after every node, and each node may add what its row states. What a node's
 //! operands may be off by is carried through it, to first order: each operand is moved alone, in
-//! `f64`, so that moves of less than an ULP count, and the effects of all operands add up.
+//! `f64`, so that moves of less than an ULP count, and the effects of all operands add up. All of them are
+//! moved at once as well: their effect is more where each alone has none.
 //!
 //! - Rows that are linear in each operand ([`LINEAR`]) are evaluated on magnitudes, so that no
 //!   terms cancel: what comes out is a bound.
-//! - Softmax and its logarithm have a formula: moves of like signs cancel in them.
+//! - Softmax and its logarithm have a formula: moves of like signs cancel in them. So have determinants,
+//!   which few moves bring where they are largest.
 //! - Others are evaluated with the operand moved up, down, to zero where that is within reach (quotients
 //!   have a pole there: what may be anything has an infinite bound), less far, and by signs that vary.
 //!   For pointwise and movement rows an element depends on one element, and the last is not needed; a
@@ -19,7 +21,7 @@
 //! cancel there too, and where operands are nearly equal to their mean, its rounding is most of the
 //! error: what they read counts as off by [`MEAN_ULPS`], even where it is exact.
 
-use burin_ir::compare::{Bound, row_bounds};
+use burin_ir::compare::{Bound, least_ulp, length, matrices, row_bounds};
 use burin_ir::graph::eval::{Event, Operation, eval_op, eval_with};
 use burin_ir::graph::{Graph, Node, Value};
 use burin_ir::ops::{Meaning, OpRow, Tolerance};
@@ -112,23 +114,31 @@ impl Carried<'_> {
 
     /// What the operands' errors do to each element of each result; `None` where they have none.
     fn inherited(&self, o: &Operation<'_>, e: &Event<'_>) -> Result<Option<Vec<Vec<f64>>>, String> {
-        let operands = &self.graph.nodes[e.node].inputs;
+        let operands = self.graph.nodes[e.node].inputs.iter().enumerate();
+        let errors = |(i, v): (usize, &Option<Value>)| {
+            let errors = v.and_then(|v| self.operand_errors(o.op, v, e.inputs[i].as_ref()?));
+            errors.map(|errors| Wrong { operand: i, errors })
+        };
+        let wrong: Vec<Wrong> = operands.filter_map(errors).collect();
         let mut all: Option<Vec<Vec<f64>>> = None;
-        for (i, v) in operands.iter().enumerate() {
-            let Some(errors) = v.and_then(|v| self.operand_errors(o.op, v, e.inputs[i].as_ref()?)) else {
-                continue;
-            };
-            let effects = effects(o, e.inputs, i, &errors)?;
+        for one in wrong.chunks(1) {
+            let effects = effects(o, e.inputs, one)?;
             match &mut all {
                 None => all = Some(effects),
-                Some(all) => {
-                    for (a, e) in all.iter_mut().zip(effects) {
-                        a.iter_mut().zip(e).for_each(|(a, e)| *a += e);
-                    }
-                }
+                Some(all) => combine(all, &effects, |a, e| a + e),
             }
         }
-        Ok(all)
+        let (Some(all), true) = (&mut all, wrong.len() > 1) else { return Ok(all) };
+        // Where both factors of a product vanish, it is off by the product of their errors.
+        for signs in [[1.0, 1.0], [1.0, -1.0]] {
+            let turned = |(w, sign): (&Wrong, f64)| Wrong {
+                operand: w.operand,
+                errors: w.errors.iter().map(|e| e * sign).collect(),
+            };
+            let together: Vec<Wrong> = wrong.iter().zip(signs.into_iter().cycle()).map(turned).collect();
+            combine(all, &effects(o, e.inputs, &together)?, f64::max);
+        }
+        Ok(Some(std::mem::take(all)))
     }
 
     /// How far each element of an operand is to be moved; `None` where it is exact.
@@ -162,23 +172,36 @@ fn errors(bound: &Bound, t: &Tensor) -> Option<Vec<f64>> {
         Bound::Exact => None,
         // A ULP is between one and two unit roundoffs of a number.
         Bound::Ulps(n) => (u > 0.0).then(|| {
-            let smallest = from_bits(1, t.dtype()).as_f64();
-            t.to_f64s().into_iter().map(|v| *n as f64 * (2.0 * u * v.abs() + smallest)).collect()
+            let least = least_ulp(t.dtype()).max(from_bits(1, t.dtype()).as_f64());
+            t.to_f64s().into_iter().map(|v| *n as f64 * (2.0 * u * v.abs() + least)).collect()
         }),
         Bound::Each(each) => Some(each.clone()),
         Bound::Close { rtol, atol } => Some(t.to_f64s().iter().map(|v| atol + rtol * v.abs()).collect()),
     }
 }
 
-/// What an operand's errors do to each element of each result.
-fn effects(
-    o: &Operation<'_>,
-    inputs: &[Option<Tensor>],
+/// An operand that may be off, and how far each of its elements is moved.
+struct Wrong {
     operand: usize,
-    errors: &[f64],
-) -> Result<Vec<Vec<f64>>, String> {
-    if matches!(o.op.name, "Softmax" | "LogSoftmax") {
-        return softmax_effects(o, inputs, errors);
+    errors: Vec<f64>,
+}
+
+/// Combines what is found for each element with what was.
+fn combine(all: &mut [Vec<f64>], more: &[Vec<f64>], by: fn(f64, f64) -> f64) {
+    for (a, m) in all.iter_mut().zip(more) {
+        a.iter_mut().zip(m).for_each(|(a, m)| *a = by(*a, *m));
+    }
+}
+
+/// What operands' errors, all at once, do to each element of each result.
+fn effects(o: &Operation<'_>, inputs: &[Option<Tensor>], wrong: &[Wrong]) -> Result<Vec<Vec<f64>>, String> {
+    match (o.op.name, wrong) {
+        ("Softmax" | "LogSoftmax", [w]) => return softmax_effects(o, inputs, &w.errors),
+        ("Det", [w]) => {
+            let matrix = inputs[w.operand].as_ref().ok_or("an operand that is absent has errors")?;
+            return Ok(vec![det_effects(matrix, &w.errors)]);
+        }
+        _ => {}
     }
     let linear = LINEAR.contains(&o.op.name);
     let attrs = if linear { absolute_attrs(o.attrs) } else { o.attrs.clone() };
@@ -189,12 +212,15 @@ fn effects(
         false => t.clone(),
     };
     let mut inputs: Vec<Option<Tensor>> = inputs.iter().map(|t| t.as_ref().map(wide)).collect();
-    let base = inputs[operand].clone().ok_or("an operand that is absent has errors")?;
+    let base = inputs.clone();
     let still = eval_op(&o, &inputs)?;
     let mut farthest = |moves: &[Move]| {
         let mut most: Vec<Vec<f64>> = still.iter().map(|t| vec![0.0; t.len()]).collect();
         for to in moves {
-            inputs[operand] = Some(map(&base, |i, v| to(i, v, errors[i])));
+            for Wrong { operand, errors } in wrong {
+                let base = base[*operand].as_ref().ok_or("an operand that is absent has errors")?;
+                inputs[*operand] = Some(map(base, |i, v| to(i, v, errors[i])));
+            }
             note_distances(&mut most, &eval_op(&o, &inputs)?, &still);
         }
         Ok::<_, String>(most)
@@ -235,6 +261,18 @@ fn softmax_effects(
     let factor = |y: f64| if o.op.name == "Softmax" { y } else { 1.0 };
     let of = |y: Tensor| y.to_f64s().into_iter().zip(errors).map(|(y, e)| factor(y) * (e + most)).collect();
     Ok(eval_op(o, inputs)?.into_iter().map(of).collect())
+}
+
+/// A determinant is linear in each row, and no greater than the product of the rows' lengths (Hadamard).
+fn det_effects(x: &Tensor, errors: &[f64]) -> Vec<f64> {
+    let moves = Tensor::from_f64s(DType::F64, x.shape(), errors);
+    let both = matrices(x).zip(matrices(&moves));
+    let effect = |(rows, moves): (Vec<Vec<f64>>, Vec<Vec<f64>>)| {
+        let lengths = rows.iter().zip(&moves).map(|(r, m)| (length(r), length(m)));
+        let (still, moved) = lengths.fold((1.0, 1.0), |(still, moved), (r, m)| (still * r, moved * (r + m)));
+        moved - still
+    };
+    both.map(effect).collect()
 }
 
 /// Raises each element's distance to that of two results.

@@ -6,7 +6,7 @@ use crate::disassembly;
 use crate::files::Runner;
 use crate::native;
 use burin_compiler::graph::Fuel;
-use burin_compiler::pipeline::{GRAPH_PASSES, KERNEL_PASSES};
+use burin_compiler::pipeline::{self, KERNEL_PASSES};
 use burin_ir::graph::{self, Graph};
 use burin_ir::loops::{self, Kernel};
 
@@ -75,7 +75,7 @@ pub fn find(key: &str, name: &str) -> Option<Runner> {
 }
 
 fn graph_pass(name: &str) -> Option<Runner> {
-    let run = GRAPH_PASSES.iter().find(|p| p.name == name)?.run;
+    let run = pipeline::graph_pass(name)?.run;
     Some(Box::new(move |text| {
         let mut g = graph::parse(text).map_err(|e| e.to_string())?;
         graph::verify(&g)?;

@@ -29,7 +29,7 @@ Made from the op rows by `BLESS=1 cargo test -p burin-tests --test docs`; a test
 - **Off by**: how far compiled code may be from the interpreter, which computes in `f64` and rounds once:
   *ULPs* of the result, or a multiple of the unit roundoff *u* times the sum of the magnitudes of an element's
   terms, or of the *largest* of all such sums, of the first operand and of those of the result's shape (or 1,
-  where that is more).
+  where that is more). For determinants it is the product of the *rows' lengths*.
 ";
 
 /// What stands above the ops that have no rows.
@@ -150,6 +150,7 @@ fn tolerance_column(row: &OpRow) -> String {
         Tolerance::Sum(c) => format!("{c} u"),
         Tolerance::Largest(c) => format!("{c} u, largest"),
         Tolerance::LargestOrOne(c) => format!("{c} u, largest or 1"),
+        Tolerance::RowLengths(c) => format!("{c} u, rows' lengths"),
     }
 }
 

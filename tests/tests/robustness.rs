@@ -3,7 +3,8 @@
 //!
 //! Cases are seeded. Each test runs for as long as [`SECONDS`] at most, or `BURIN_FUZZ_SECONDS=N` for
 //! just so long, from the seed `BURIN_FUZZ_SEED=S` on. A failure names its seed; where the process
-//! itself dies, `BURIN_FUZZ_SHOW=1` names each seed before it runs.
+//! itself dies, `BURIN_FUZZ_SHOW=1` names each seed before it runs. `BURIN_FUZZ_KEEP=FILE` writes each model
+//! there before it is read.
 
 use burin_compiler::import::onnx::proto::TypeValue;
 use burin_compiler::import::onnx::{self, Model, Options};
@@ -168,6 +169,9 @@ fn structure(model: &Model) -> Options {
 
 /// Whether the importer and the compiler take a model. What the importer takes verifies.
 fn compile_model(bytes: Vec<u8>) -> bool {
+    if let Some(file) = std::env::var_os("BURIN_FUZZ_KEEP") {
+        std::fs::write(file, &bytes).expect("a file that can be written");
+    }
     let Ok(model) = Model::decode(bytes.into(), "damaged", None) else { return false };
     let Ok(onnx::Imported { graph, .. }) = model.import(&structure(&model)) else { return false };
     assert_eq!(graph::verify(&graph), Ok(()), "what is imported verifies");

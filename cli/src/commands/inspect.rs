@@ -10,7 +10,7 @@ use crate::terminal::{self, bytes, count};
 use burin_compiler::import::onnx::Keys;
 use burin_compiler::lower::steps::Report;
 use burin_compiler::memory::TYPICAL_DIM;
-use burin_compiler::pipeline;
+use burin_compiler::pipeline::{self, Lowered};
 use burin_compiler::program::Program;
 use burin_compiler::target::native::{self, levels::TargetSpec};
 use burin_ir::Symbol;
@@ -151,7 +151,7 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
         return dump(graph, wanted, args).and_then(|text| terminal::print(&text));
     }
     let imported = graph.clone();
-    let (program, report) =
+    let Lowered { graph: lowered, program, report } =
         pipeline::compile(&mut graph, &target.machine(), fuel()?, &mut |_, _| ()).map_err(of_model)?;
     if args.loops {
         let all: String = program.kernels.iter().map(|k| format!("{k}\n")).collect();
@@ -162,10 +162,10 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     }
     let mut levels = vec![level_of(target, &program, &report)];
     for other in others {
-        let (program, report) = pipeline::lower(&graph, &other.machine()).map_err(of_model)?;
+        let Lowered { program, report, .. } = pipeline::lower(&graph, &other.machine()).map_err(of_model)?;
         levels.push(level_of(other, &program, &report));
     }
-    let mut found = inspection(args, target, (&imported, &graph), &program, report, levels);
+    let mut found = inspection(args, target, (&imported, &lowered), &program, report, levels);
     for port in &mut found.outputs {
         port.keys = keys.iter().find(|(name, _)| *name == port.name).map(|(_, keys)| json(keys));
     }

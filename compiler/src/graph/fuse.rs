@@ -15,7 +15,7 @@ use super::node::{assembled_parts, captures, changed, definition, is_procedure, 
 use crate::lower::nest::{children, visit};
 use burin_ir::graph::{Def, Graph, Node, Value};
 use burin_ir::ops::Meaning;
-use burin_ir::ops::quads::BYTES;
+use burin_ir::ops::quads;
 use burin_ir::{Element, Expr, ReduceOp, ScalarOp, Term, TermKind};
 use std::cmp::Ordering;
 use std::collections::{HashMap, HashSet};
@@ -272,8 +272,8 @@ fn narrowing(
     chain
 }
 
-/// The operand whose memory a node's only result is, under another shape or, four bytes in one element,
-/// another type.
+/// The operand whose memory a node's only result is, under another shape or, several integers in one
+/// element, another type.
 fn viewed(graph: &Graph, orders: &Orders, node: Node) -> Option<Value> {
     let n = &graph.nodes[node];
     let (of, v) = (n.inputs.first().copied().flatten()?, *n.outputs.first()?);
@@ -288,14 +288,15 @@ fn viewed(graph: &Graph, orders: &Orders, node: Node) -> Option<Value> {
     let axis = n.attrs.int("axis")?;
     let axis = usize::try_from(if axis < 0 { axis + shape.len() as i64 } else { axis }).ok()?;
     let innermost = orders.of(of).map_or(shape.len().checked_sub(1)?, |o| o[o.len() - 1]);
-    let whole = shape[axis].as_const().is_some_and(|n| n % BYTES == 0);
+    let count = graph.tensor_type(of).map(|t| quads::count(t.dtype))?;
+    let whole = shape[axis].as_const().is_some_and(|n| n % count == 0);
     // What callers bring may begin anywhere.
     (axis == innermost && whole && graph.producer(of).is_some()).then_some(of)
 }
 
-/// Whether a value's elements are each four bytes of another one.
+/// Whether a value's elements are each several ones of another one.
 pub fn is_retyped(graph: &Graph, v: Value) -> bool {
-    graph.producer(v).is_some_and(|(node, _)| graph.nodes[node].op.name == "Quads")
+    graph.producer(v).is_some_and(|(node, _)| matches!(graph.nodes[node].op.name, "Quads" | "Pairs"))
 }
 
 /// The kernel that the value can be inlined into and whether a reduction reads it there, or the

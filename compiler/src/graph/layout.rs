@@ -162,7 +162,7 @@ pub fn factors(t: &Term) -> Option<(Term, Term)> {
 fn product(body: &Term) -> Option<(Term, Term)> {
     let TermKind::Op(op, args) = uncast(body).kind() else { return None };
     op.accumulating()?;
-    let (a, b) = (uncast(&args[0]), uncast(&args[1]));
+    let (a, b) = (uncast(args.first()?), uncast(args.last()?));
     let is_load = |t: &Term| matches!(t.kind(), TermKind::Load { .. });
     first_load(a)?;
     first_load(b)?;

@@ -15,6 +15,7 @@ pub mod fuse;
 pub mod layout;
 pub mod node;
 pub mod pad;
+pub mod pairs;
 pub mod quads;
 pub mod rewrite;
 pub mod simplify;

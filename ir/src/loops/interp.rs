@@ -422,7 +422,7 @@ impl Machine<'_> {
                 }
             }
             Compute::Scalar(op, ty, args) => {
-                let mut operands = [Scalar::I(0); 3];
+                let mut operands = [Scalar::I(0); ScalarOp::MOST_OPERANDS];
                 for l in 0..to.count {
                     for (o, a) in operands.iter_mut().zip(args) {
                         *o = self.values[a.start + l];

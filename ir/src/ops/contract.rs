@@ -4,6 +4,7 @@
 //! wrapping `i64` (integers, where the order of a sum does not matter).
 
 use super::gradient;
+use super::quads::taken_apart;
 use super::rules::{self, NUMBER};
 use super::{EvalCx, Lower, Meaning, OpRow, Tolerance, one, opt};
 use crate::attr::{Attr, AttrKind, AttrSpec, Default};
@@ -12,7 +13,7 @@ use crate::element::{Element, ReduceOp, Term, axes, reduction};
 use crate::expr::Expr;
 use crate::graph::infer::{Cx, Info};
 use crate::graph::{Builder, Value};
-use crate::scalar::{Scalar, ScalarOp, dot_bytes};
+use crate::scalar::{Scalar, ScalarOp};
 use crate::tensor::{Tensor, strides};
 use crate::types::TensorType;
 
@@ -44,7 +45,8 @@ pub const ROWS: &[OpRow] = &[
     },
     // What integer matrix products of every schema come down to: `i32` sums of products of narrow
     // integers, whose zero points are dealt with outside (see `integer`). Operands of `i32` hold four
-    // bytes in each element (see `quads`), unsigned ones those of A, signed ones those of B.
+    // bytes in each element (see `quads`), unsigned ones those of A, signed ones those of B. An A of `u32`
+    // holds two signed halves in each, so that there are twice as many.
     OpRow {
         eval: Some(matmul_eval),
         samples: &[
@@ -53,6 +55,7 @@ pub const ROWS: &[OpRow] = &[
             "IntegerMatMul(i16[6], u8[6])",
             "IntegerMatMul(u8[3,0], u8[0,2])",
             "IntegerMatMul(i32[5,7] in -2147483648..2147483648, i32[7,19] in -2147483648..2147483648)",
+            "IntegerMatMul(u32[2,5,6] in 0..4294967296, i32[3,19] in -2147483648..2147483648)",
         ],
         ..OpRow::new(
             "IntegerMatMul",
@@ -99,6 +102,7 @@ struct MatMul {
     batch: Vec<Expr>,
     row: Option<Expr>,
     column: Option<Expr>,
+    /// The rows of B.
     depth: Expr,
 }
 
@@ -113,8 +117,10 @@ impl MatMul {
             ));
         };
         let kb = &b[b.len().saturating_sub(2)];
-        let depth = shared(ka, kb, "the inner dimensions")
+        let data = Sums::of(cx, "IntegerMatMul")?.data;
+        let depth = shared(ka, &(kb * data), "the inner dimensions")
             .map_err(|e| format!("{e} (shapes {} and {})", rules::show(a), rules::show(b)))?;
+        let depth = if data == 1 { depth } else { kb.clone() };
         let lead = |s: &[Expr]| s[..s.len().saturating_sub(2)].to_vec();
         Ok(MatMul {
             batch: rules::broadcast_shapes(&lead(a), &lead(b))?,
@@ -135,10 +141,10 @@ fn matmul_infer(cx: &Cx<'_>) -> Result<Vec<Info>, String> {
     Ok(vec![TensorType::new(dtype, MatMul::of(cx)?.shape()).into()])
 }
 
-/// Checks that operands are integers whose products `i32` holds, or four bytes in each `i32`, and gives
+/// Checks that operands are integers whose products `i32` holds, or several in each element, and gives
 /// the type of their sums.
 pub(super) fn narrow_integers(cx: &Cx<'_>) -> Result<DType, String> {
-    if cx.dtype(0)? == DType::I32 && cx.dtype(1)? == DType::I32 {
+    if matches!((cx.dtype(0)?, cx.dtype(1)?), (DType::I32 | DType::U32, DType::I32)) {
         return Ok(DType::I32);
     }
     for i in [0, 1] {
@@ -162,6 +168,8 @@ pub(super) struct Sums {
     pub(super) wide: DType,
     /// What makes the products.
     pub(super) product: ScalarOp,
+    /// How many elements of the data meet one of the weights: they are the product's first operands.
+    pub(super) data: i64,
 }
 
 impl Sums {
@@ -169,10 +177,36 @@ impl Sums {
     pub(super) fn of(cx: &Cx<'_>, integer: &str) -> Result<Sums, String> {
         let dtype = cx.dtype(0)?;
         if cx.op.name != integer {
-            return Ok(Sums { dtype, wide: dtype.accumulator(), product: ScalarOp::Mul });
+            return Ok(Sums { dtype, wide: dtype.accumulator(), product: ScalarOp::Mul, data: 1 });
         }
-        let product = if dtype == DType::I32 { ScalarOp::DotBytes } else { ScalarOp::Mul };
-        Ok(Sums { dtype: DType::I32, wide: DType::I32, product })
+        let (product, data) = match dtype {
+            DType::I32 => (ScalarOp::DotBytes, 1),
+            DType::U32 => (ScalarOp::DotHalves, 2),
+            _ => (ScalarOp::Mul, 1),
+        };
+        Ok(Sums { dtype: DType::I32, wide: DType::I32, product, data })
+    }
+
+    /// The product of the data that `data` loads, by number, and a weight.
+    pub(super) fn product_of(
+        &self,
+        data: impl Fn(i64) -> Result<Term, String>,
+        weight: Term,
+    ) -> Result<Term, String> {
+        let mut operands = (0..self.data).map(data).collect::<Result<Vec<_>, _>>()?;
+        operands.push(weight);
+        Ok(Term::op(self.product, &operands.iter().collect::<Vec<_>>()))
+    }
+
+    /// Data and weights of which elements hold several numbers, with an element for each, along the dimensions
+    /// that are summed over.
+    pub(super) fn narrow(&self, of: [&Tensor; 2], axes: [usize; 2]) -> Result<Option<[Tensor; 2]>, String> {
+        let data = match self.product {
+            ScalarOp::DotBytes => DType::U8,
+            ScalarOp::DotHalves => DType::I16,
+            _ => return Ok(None),
+        };
+        Ok(Some([taken_apart(of[0], data, axes[0])?, taken_apart(of[1], DType::I8, axes[1])?]))
     }
 }
 
@@ -189,10 +223,13 @@ fn matmul_element(cx: &Cx<'_>, _: usize) -> Result<Element, String> {
     };
     let row = parts.row.is_some().then(|| matrix[0].clone());
     let column = parts.column.is_some().then(|| matrix[matrix.len() - 1].clone());
-    let a = of(cx.shape(0)?, row.into_iter().chain([k.into()]).collect());
-    let b = of(cx.shape(1)?, [k.into()].into_iter().chain(column).collect());
-    let load = |input, index| Ok::<_, String>(Term::load(cx.dtype(input)?, input, index).cast(sums.wide));
-    let product = Term::op(sums.product, &[&load(0, a)?, &load(1, b)?]);
+    let load = |input, tail| {
+        let index = of(cx.shape(input)?, tail);
+        Ok::<_, String>(Term::load(cx.dtype(input)?, input, index).cast(sums.wide))
+    };
+    let weight = load(1, [k.into()].into_iter().chain(column).collect())?;
+    let data = |n| load(0, row.clone().into_iter().chain([Expr::from(k) * sums.data + n]).collect());
+    let product = sums.product_of(data, weight)?;
     let sum = Term::reduce(ReduceOp::Sum, vec![(k, parts.depth)], product);
     Ok(Element { axes, body: sum.cast(sums.dtype) })
 }
@@ -259,9 +296,10 @@ fn matmul_eval(e: &EvalCx<'_>) -> Result<Vec<Tensor>, String> {
         let values = batched((a, b), (&a.to_f64s(), &b.to_f64s()), &shape, 0.0, |x, y, s| x * y + s);
         Tensor::from_f64s(dtype, &shape, &values)
     } else {
-        let quads = Sums::of(e.cx, "IntegerMatMul")?.product == ScalarOp::DotBytes;
-        let product = |x: i64, y: i64| if quads { dot_bytes(x, y) } else { x.wrapping_mul(y) };
-        let muladd = |x: i64, y: i64, s: i64| product(x, y).wrapping_add(s);
+        let operands =
+            Sums::of(e.cx, "IntegerMatMul")?.narrow([a, b], [a.rank() - 1, b.rank().max(2) - 2])?;
+        let (a, b) = operands.as_ref().map_or((a, b), |[a, b]| (a, b));
+        let muladd = |x: i64, y: i64, s: i64| x.wrapping_mul(y).wrapping_add(s);
         let values = batched((a, b), (&a.to_i64s(), &b.to_i64s()), &shape, 0, muladd);
         Tensor::from_scalars(dtype, &shape, values.into_iter().map(Scalar::I))
     }])

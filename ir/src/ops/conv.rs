@@ -11,7 +11,7 @@ use crate::dtype::DType;
 use crate::element::{Element, ReduceOp, Term, axes, reduction};
 use crate::expr::Expr;
 use crate::graph::infer::{Cx, Info};
-use crate::scalar::{Scalar, ScalarOp, dot_bytes};
+use crate::scalar::Scalar;
 use crate::tensor::Tensor;
 use crate::types::TensorType;
 
@@ -47,6 +47,7 @@ pub const ROWS: &[OpRow] = &[
             "IntegerConv(u8[1,4,9], u8[6,2,2]) {group = 2, dilations = [3]}",
             "IntegerConv(u8[1,5,3,3], i8[16,5,1,1])",
             "IntegerConv(i32[1,3,5,4] in -2147483648..2147483648, i32[19,3,3,2] in -2147483648..2147483648)",
+            "IntegerConv(u32[1,6,5,4] in 0..4294967296, i32[19,3,3,2] in -2147483648..2147483648)",
         ],
         ..OpRow::new(
             "IntegerConv",
@@ -64,8 +65,10 @@ struct Conv {
     /// Channels of the result.
     channels: Expr,
     group: i64,
-    /// Channels of the input that one channel of the result sees.
+    /// Channels of the weights.
     depth: Expr,
+    /// Channels of the input that one channel of the result sees.
+    inputs: Expr,
     slides: Vec<Slide>,
 }
 
@@ -85,7 +88,8 @@ impl Conv {
         if group < 1 || channels.as_const().is_some_and(|c| c % group != 0) {
             return Err(format!("group is {group}, which does not divide {channels} result channels"));
         }
-        shared(inputs, &(depth * group), "the channels of input 0, and of input 1 (W) times group,")?;
+        let seen = depth * Sums::of(cx, "IntegerConv")?.data;
+        shared(inputs, &(&seen * group), "the channels of input 0, and of input 1 (W) times group,")?;
         if cx.has(2) {
             let b = cx.shape(2)?;
             let [n] = b else {
@@ -94,7 +98,8 @@ impl Conv {
             shared(n, channels, "the elements of input 2 (B) and the result's channels")?;
         }
         let slides = window::slides(cx, spatial, kernel)?;
-        Ok(Conv { batch: batch.clone(), channels: channels.clone(), group, depth: depth.clone(), slides })
+        let (batch, channels, depth) = (batch.clone(), channels.clone(), depth.clone());
+        Ok(Conv { batch, channels, group, depth, inputs: seen, slides })
     }
 
     fn shape(&self) -> Vec<Expr> {
@@ -102,13 +107,13 @@ impl Conv {
         [self.batch.clone(), self.channels.clone()].into_iter().chain(spatial).collect()
     }
 
-    /// The input channel that result channel `o` meets at depth `c`.
+    /// The input channel that result channel `o` meets at its own one `c`.
     fn input_channel(&self, o: &Expr, c: &Expr) -> Expr {
         if self.group == 1 {
             return c.clone();
         }
         let group = o.floor_div(&self.channels.floor_div(&self.group.into()));
-        group * &self.depth + c
+        group * &self.inputs + c
     }
 }
 
@@ -147,10 +152,13 @@ fn conv_element(cx: &Cx<'_>, _: usize) -> Result<Element, String> {
         let index = index.into_iter().chain(rest).collect();
         Ok::<_, String>(Term::load(cx.dtype(input)?, input, index).cast(sums.wide))
     };
-    let x = load(0, [n, conv.input_channel(&o, &c)], taps.position)?;
-    let zero = x.lit(0.0);
-    let x = Term::when(taps.inside, x, zero);
-    let product = Term::op(sums.product, &[&x, &load(1, [o.clone(), c], taps.kernel)?]);
+    let data = |number| {
+        let channel = conv.input_channel(&o, &(&c * sums.data + number));
+        let x = load(0, [n.clone(), channel], taps.position.clone())?;
+        let zero = x.lit(0.0);
+        Ok(Term::when(taps.inside.clone(), x, zero))
+    };
+    let product = sums.product_of(data, load(1, [o.clone(), c.clone()], taps.kernel)?)?;
     let mut sum = window::reduce(ReduceOp::Sum, vars, product);
     if cx.has(2) {
         sum = sum + Term::load(sums.dtype, 2, vec![o]).cast(sums.wide);
@@ -160,9 +168,10 @@ fn conv_element(cx: &Cx<'_>, _: usize) -> Result<Element, String> {
 
 fn conv_eval(e: &EvalCx<'_>) -> Result<Vec<Tensor>, String> {
     let conv = Conv::of(e.cx)?;
-    let quads = Sums::of(e.cx, "IntegerConv")?.product == ScalarOp::DotBytes;
     let fixed = window::fixed(&conv.slides)?;
     let (x, w) = (e.input(0), e.input(1));
+    let operands = Sums::of(e.cx, "IntegerConv")?.narrow([x, w], [1, 1])?;
+    let (x, w) = operands.as_ref().map_or((x, w), |[x, w]| (x, w));
     let shape = e.outputs[0].static_shape().ok_or("the result's shape is not known")?;
     let (channels, depth) = (shape[1], w.shape()[1]);
     let taps: usize = w.shape()[2..].iter().product();
@@ -183,7 +192,7 @@ fn conv_eval(e: &EvalCx<'_>) -> Result<Vec<Tensor>, String> {
                 let weight = kernel[r.tap];
                 let inputs = image[r.input..].iter().step_by(r.step);
                 for (o, x) in out[r.output..r.output + r.count].iter_mut().zip(inputs) {
-                    *o += if quads { dot_bytes(*x as i64, weight as i64) as f64 } else { weight * x };
+                    *o += weight * x;
                 }
             });
         }

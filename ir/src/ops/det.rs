@@ -14,7 +14,7 @@ use crate::types::TensorType;
 /// The family.
 pub const ROWS: &[OpRow] = &[OpRow {
     eval: Some(det_eval),
-    tolerance: Tolerance::Ulps(256),
+    tolerance: Tolerance::RowLengths(64.0),
     samples: &[
         "Det(f32[2,3,4,4])",
         "Det(f64[3,3])",

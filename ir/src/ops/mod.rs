@@ -328,7 +328,8 @@ pub enum Effect {
 pub enum Tolerance {
     /// Not at all, for any type.
     Exact,
-    /// By so many ULPs of the result for floats; integers are exact.
+    /// By so many ULPs of the result for floats, or of [`least_ulp`](crate::compare::least_ulp) where those are
+    /// less; integers are exact.
     Ulps(u32),
     /// By `c * u * sum(|terms|)`, where the evaluator is run on absolute values to get the sum.
     Sum(f64),
@@ -338,6 +339,9 @@ pub enum Tolerance {
     Largest(f64),
     /// The same, or by `c * u` where that is more: `1 - z` has terms of 1, however little comes of it.
     LargestOrOne(f64),
+    /// By `c * u` times the product of the lengths of a matrix's rows, which no determinant exceeds
+    /// (Hadamard), however much cancels in it.
+    RowLengths(f64),
 }
 
 impl OpRow {

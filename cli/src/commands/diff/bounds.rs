@@ -13,7 +13,7 @@
 //! where the factor is for what three directions do not show. For integers and bools it is 1 and
 //! there is no ULP, so that they are exact wherever none of the moves changes them.
 
-use burin_ir::compare::{Bound, row_bounds};
+use burin_ir::compare::{Bound, least_ulp, row_bounds};
 use burin_ir::graph::eval::{Event, Operation, eval_op};
 use burin_ir::graph::{Graph, Node, Value};
 use burin_ir::scalar::from_bits;
@@ -82,7 +82,7 @@ fn errors(bound: &Bound, t: &Tensor) -> Option<Vec<f64>> {
         Bound::Exact => None,
         // A ULP is between one and two unit roundoffs of a number.
         Bound::Ulps(n) => (u > 0.0).then(|| {
-            let ulp = |v: f64| 2.0 * u * v.abs() + smallest(t.dtype());
+            let ulp = |v: f64| 2.0 * u * v.abs() + least_ulp(t.dtype()).max(smallest(t.dtype()));
             t.to_f64s().into_iter().map(|v| *n as f64 * ulp(v)).collect()
         }),
         Bound::Each(each) => Some(each.clone()),

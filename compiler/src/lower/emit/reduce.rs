@@ -100,11 +100,11 @@ impl Emitter<'_> {
         let mut steps = 1;
         let mut unrolled = vars.len();
         while unrolled > 0
-            && let Some(n) = vars[unrolled - 1].1.as_const()
-            && steps * n <= UNROLLED_STEPS
-            && steps * n * todo.len() as i64 <= most
+            && let Some(n) = vars[unrolled - 1].1.as_const().map(|n| n.saturating_mul(steps))
+            && n <= UNROLLED_STEPS
+            && n.saturating_mul(todo.len() as i64) <= most
         {
-            steps *= n;
+            steps = n;
             unrolled -= 1;
         }
         let r = Reduction { op, vars, body, dtype: whole.dtype(), unrolled };
@@ -256,10 +256,11 @@ impl Emitter<'_> {
         if let (ReduceOp::Sum, TermKind::Op(product, args)) = (r.op, r.body.kind())
             && let Some(multiply_add) = product.accumulating()
         {
-            let (a, b) = (self.terms(&args[0], at), self.terms(&args[1], at));
+            let factors: Vec<Vec<Val>> = args.iter().map(|a| self.terms(a, at)).collect();
             let mut sums = acc.clone();
-            for i in self.by_splat(&a, &b) {
-                sums[i] = self.multiply_add(multiply_add, a[i], b[i], acc[i]);
+            for i in self.by_splat(&factors[0], &factors[factors.len() - 1]) {
+                let factors = factors.iter().map(|f| f[i]).collect();
+                sums[i] = self.multiply_add(multiply_add, factors, acc[i]);
             }
             return sums;
         }
@@ -276,13 +277,15 @@ impl Emitter<'_> {
         order
     }
 
-    /// `a * b + sum`. A factor that is the same in all lanes stands first, if either may: where the
-    /// instruction overwrites its first operand, that is the one that the next row does not need.
-    fn multiply_add(&mut self, op: ScalarOp, a: Val, b: Val, sum: Val) -> Val {
-        let lanes = |v: Val| self.kernel.values[v].lanes;
-        let swap = op == ScalarOp::MulAdd && lanes(b) < lanes(a);
-        let (a, b) = if swap { (b, a) } else { (a, b) };
-        self.op(op, &[a, b, sum])
+    /// The factors' product, added to a sum. A factor that is the same in all lanes stands first, if either
+    /// may: where the instruction overwrites its first operand, that is the one that the next row does not
+    /// need.
+    fn multiply_add(&mut self, op: ScalarOp, mut factors: Vec<Val>, sum: Val) -> Val {
+        if op == ScalarOp::MulAdd {
+            factors.sort_by_key(|v| self.kernel.values[*v].lanes);
+        }
+        factors.push(sum);
+        self.op(op, &factors)
     }
 
     /// Accumulates in vectors along the innermost variable, and the rest of it in a scalar; then

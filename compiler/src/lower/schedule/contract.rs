@@ -8,7 +8,7 @@
 
 use super::cost::{Sizes, Streams, Tile, room, tile_cost};
 use super::stream::prefers_own_variable;
-use super::{Contraction, Level, Machine, Schedule};
+use super::{Contraction, Level, Machine, Multiply, Schedule};
 use crate::lower::nest::Nest;
 use crate::memory::typical;
 use crate::packing::PANEL;
@@ -39,7 +39,7 @@ pub(super) fn contract(
         panels: s.panels,
         steps: [Some(&row), rows.get(1)].map(|a| c.row_step(v, a)),
         converts: c.converts(v),
-        halves: c.quads && !machine.dots,
+        multiply: c.multiply(machine),
     };
     let tile = register_tile(&sizes, machine);
     (s.tile[row], s.tile[v]) = (tile.rows, tile.vectors);
@@ -117,9 +117,10 @@ const MOST_BLOCKS: i64 = 1 << 16;
 fn register_tile(sizes: &Sizes, machine: &Machine) -> Tile {
     let registers = machine.registers as i64;
     // Besides sums and one row of vectors: a broadcast, its copy, and one to spare.
-    let others = 2 + i64::from(machine.overwrites_factor) + i64::from(sizes.halves);
+    let in_halves = i64::from(sizes.multiply != Multiply::Once);
+    let others = 2 + i64::from(machine.overwrites_factor) + in_halves;
     // Bytes become two vectors of halves.
-    let each = 1 + i64::from(sizes.halves);
+    let each = 1 + in_halves;
     let mut best = (i64::MAX, Tile { rows: 1, outer_rows: 1, vectors: 1 });
     for vectors in 1..=registers / 2 {
         let straddles = sizes.panels && sizes.columns > PANEL && vectors * sizes.lanes % PANEL != 0;

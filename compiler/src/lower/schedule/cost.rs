@@ -25,7 +25,7 @@ mod work;
 #[cfg(test)]
 mod tests;
 
-use super::{Machine, Schedule, contraction, is_made_of, loads_whole_vectors};
+use super::{Machine, Multiply, Schedule, contraction, is_made_of, loads_whole_vectors};
 use crate::lower::nest::Nest;
 use crate::memory::typical;
 use std::collections::BTreeSet;
@@ -248,8 +248,8 @@ pub(super) struct Sizes {
     pub(super) steps: [i64; 2],
     /// Whether data, and weights, are converted as they are loaded.
     pub(super) converts: [bool; 2],
-    /// Whether products are of bytes that become halves first.
-    pub(super) halves: bool,
+    /// How products are made.
+    pub(super) multiply: Multiply,
 }
 
 impl Sizes {
@@ -287,21 +287,23 @@ pub(super) fn tile_cost(sizes: &Sizes, tile: Tile, machine: &Machine) -> i64 {
 }
 
 /// One reduction step of a tile of `r` rows and `n` vectors: `r n` multiply-adds, `n` vector loads and
-/// `r` broadcasts, each of which may need a conversion. Four bytes are two pairs of halves.
+/// `r` broadcasts, each of which may need a conversion. Four bytes are two pairs of halves: a vector of
+/// them takes three instructions, or four where their order is that of memory.
 fn step(r: i64, n: i64, sizes: &Sizes, machine: &Machine) -> Work {
     // Where the sum's register is not kept, vectors are copied and sums moved; a splat takes two.
     let copies = if machine.overwrites_factor { r * (n - 1) + r * n + r * i64::from(n > 1) } else { 0 };
     let converts = sizes.converts.map(i64::from);
-    let (products, conversions) = match sizes.halves {
-        true => (4 * r * n, 2 * r + 3 * n),
-        false => (r * n, r * converts[0] + n * converts[1]),
+    let (products, conversions, broadcasts) = match sizes.multiply {
+        Multiply::Once => (r * n, r * converts[0] + n * converts[1], r),
+        Multiply::Bytes => (4 * r * n, 2 * r + 3 * n, r),
+        Multiply::Halves => (4 * r * n, 4 * n, 2 * r),
     };
     let two_a_cycle = |count: i64| (CYCLE / 2 * count) as f64;
     Work {
         arithmetic: two_a_cycle(products + conversions),
-        loads: two_a_cycle(r + n),
+        loads: two_a_cycle(broadcasts + n),
         stores: 0.0,
-        issued: (products + n + r + copies + conversions) as f64,
+        issued: (products + n + broadcasts + copies + conversions) as f64,
         waits: LATENCY as f64,
         turns: TURN as f64,
     }

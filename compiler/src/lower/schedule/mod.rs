@@ -153,8 +153,29 @@ struct Contraction {
     /// [`Term::key`] of the reduction.
     key: usize,
     loads: Vec<Access>,
-    /// Whether each product is of four pairs of bytes.
-    quads: bool,
+    /// What makes each product.
+    product: ScalarOp,
+}
+
+/// How a machine makes a product and adds it to a sum.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Multiply {
+    /// By one instruction.
+    Once,
+    /// Four bytes of either operand become two pairs of halves, which are multiplied and added apart.
+    Bytes,
+    /// The data are such halves already.
+    Halves,
+}
+
+impl Contraction {
+    fn multiply(&self, machine: &Machine) -> Multiply {
+        match self.product {
+            ScalarOp::DotBytes if !machine.dots => Multiply::Bytes,
+            ScalarOp::DotHalves => Multiply::Halves,
+            _ => Multiply::Once,
+        }
+    }
 }
 
 /// Chooses a schedule: one of wide vectors, if the nest is made of what they can do.
@@ -343,8 +364,8 @@ fn contraction(nest: &Nest) -> Option<Contraction> {
             let all_axes = nest.axes.iter().all(|(s, _)| free.contains(s));
             if all_axes && found.as_ref().is_none_or(|(w, _)| work > *w) {
                 let inner = vars.last().map(|(s, _)| *s);
-                let (loads, quads) = (accesses(nest, body, inner), *op == ScalarOp::DotBytes);
-                found = Some((work, Contraction { key: t.key(), loads, quads }));
+                let loads = accesses(nest, body, inner);
+                found = Some((work, Contraction { key: t.key(), loads, product: *op }));
             }
         });
     }

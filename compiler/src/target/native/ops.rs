@@ -278,6 +278,11 @@ impl Emit<'_, '_> {
                 let dot = self.dot_bytes(x, y);
                 self.b.ins().iadd(dot, args[2])
             }
+            DotHalves => self.dot_halves_by_bytes([x, y], args[2]),
+            DotHalvesAdd => {
+                let dot = self.dot_halves_by_bytes([x, y], args[2]);
+                self.b.ins().iadd(dot, args[3])
+            }
             Min if signed => self.b.ins().smin(x, y),
             Max if signed => self.b.ins().smax(x, y),
             Min => self.b.ins().umin(x, y),
@@ -320,6 +325,41 @@ impl Emit<'_, '_> {
         let odd = (self.b.ins().ushr_imm_u(x, 8), self.b.ins().sshr_imm_s(y, 8));
         let [even, odd] = [even, odd].map(|(a, b)| self.dot_halves(a, b));
         self.b.ins().iadd(even, odd)
+    }
+
+    /// The sum of the products of the signed halves of two operands and the signed bytes of `y`.
+    fn dot_halves_by_bytes(&mut self, x: [ir::Value; 2], y: ir::Value) -> ir::Value {
+        let ty = self.type_of(y);
+        if !ty.is_vector() {
+            let product = |s: &mut Self, byte: i64| {
+                let raised = s.b.ins().ishl_imm_s(x[byte as usize / 2], 16 - byte % 2 * 16);
+                let a = s.b.ins().sshr_imm_s(raised, 16);
+                let raised = s.b.ins().ishl_imm_s(y, 24 - 8 * byte);
+                let b = s.b.ins().sshr_imm_s(raised, 24);
+                s.b.ins().imul(a, b)
+            };
+            let first = product(self, 0);
+            return (1..4).fold(first, |sum, byte| {
+                let next = product(self, byte);
+                self.b.ins().iadd(sum, next)
+            });
+        }
+        let halves = types::I16.by(ty.lane_count() * 2).unwrap_or(types::I16X8);
+        // The bytes at even places, and those at odd ones; then the first two of a lane, and the last two.
+        let bytes = value::bitcast(self.b, halves, y);
+        let raised = self.b.ins().ishl_imm_s(bytes, 8);
+        let parts = [raised, bytes].map(|v| self.b.ins().sshr_imm_s(v, 8));
+        let [even, odd] = parts.map(|v| value::bitcast(self.b, ty, v));
+        let scalar = self.b.ins().iconst(types::I32, 0xffff);
+        let low = self.b.ins().splat(ty, scalar);
+        let (first, second) = (self.b.ins().band(even, low), self.b.ins().ishl_imm_s(odd, 16));
+        let (third, fourth) = (self.b.ins().ushr_imm_u(even, 16), self.b.ins().band_not(odd, low));
+        let pairs = [self.b.ins().bor(first, second), self.b.ins().bor(third, fourth)];
+        let [a, b] = [(x[0], pairs[0]), (x[1], pairs[1])].map(|(x, y)| {
+            let [x, y] = [x, y].map(|v| value::bitcast(self.b, halves, v));
+            self.dot_halves(x, y)
+        });
+        self.b.ins().iadd(a, b)
     }
 
     /// The sum of the two products of the signed halves of each lane.

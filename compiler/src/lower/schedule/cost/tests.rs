@@ -19,8 +19,7 @@ fn predicted(lines: &[&str], level: &str) -> Vec<Prediction> {
     let text = format!("graph @g({}) {{\n{}\n}}\n", lines[0], lines[1..].join("\n"));
     let mut graph = burin_ir::graph::parse(&text).expect("a graph");
     let lowered = pipeline::compile(&mut graph, &machine(level), Fuel::unlimited(), &mut |_, _| ());
-    let (_, report) = lowered.expect("it lowers");
-    report.groups.iter().map(|g| g.prediction).collect()
+    lowered.expect("it lowers").report.groups.iter().map(|g| g.prediction).collect()
 }
 
 /// `[m, k] * [k, n]`, the right one in panels or row-major.

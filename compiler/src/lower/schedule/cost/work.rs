@@ -6,7 +6,7 @@
 
 use super::{CYCLE, LATENCY, Limit, Sizes, TURN, Tile, Work, points, step, tile_cost, turns};
 use crate::lower::nest::{Nest, children, free_symbols, step_along, visit};
-use crate::lower::schedule::{Machine, Schedule, contraction, uncast};
+use crate::lower::schedule::{Machine, Multiply, Schedule, contraction, uncast};
 use crate::memory::typical;
 use burin_ir::{Expr, ReduceOp, ScalarOp, Symbol, Term, TermKind};
 use std::collections::{BTreeSet, HashSet};
@@ -150,7 +150,7 @@ impl Counter<'_> {
         let own = scope.vector.map_or(1.0, |_| self.s.reduce_unroll.max(1) as f64);
         let steps = terms / (self.tile_points(&self.axes_in(&free)) * own);
         work.waits = steps * LATENCY as f64;
-        let together: i64 = self.unrolled(&scope).iter().map(|(_, n)| n).product();
+        let together = self.unrolled(&scope).iter().fold(1, |all: i64, (_, n)| all.saturating_mul(*n));
         work.turns = steps * TURN as f64 / together as f64;
         self.parts.push(Part { sixths: work.sixths(), limit: work.limit(arithmetic), lanes });
     }
@@ -174,7 +174,7 @@ impl Counter<'_> {
             // The tile was chosen with its conflicts in view.
             steps: [0; 2],
             converts: contraction.as_ref().zip(s.vector).map_or([false; 2], |(c, v)| c.converts(v)),
-            halves: contraction.as_ref().is_some_and(|c| c.quads && !self.machine.dots),
+            multiply: contraction.as_ref().map_or(Multiply::Once, |c| c.multiply(self.machine)),
         };
         let covered = |a: &usize| s.vector != Some(*a) && !rows.iter().take(2).any(|r| r == a);
         let others = (0..nest.axes.len()).filter(covered).map(|a| typical(&nest.axes[a].1).max(1));
@@ -226,7 +226,7 @@ impl Counter<'_> {
     fn unrolled<'s>(&self, scope: &'s Scope) -> &'s [(Symbol, i64)] {
         let mut steps = 1;
         let fits = |(v, n): &&(Symbol, i64)| {
-            steps *= n;
+            steps = i64::saturating_mul(steps, *n);
             scope.vector != Some(*v) && steps <= UNROLLED
         };
         let count = scope.vars.iter().rev().take_while(fits).count();

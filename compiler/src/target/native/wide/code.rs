@@ -129,6 +129,8 @@ pub enum VecOp {
     MulHalves,
     /// In each lane the sum of the products of its two halves, which are signed.
     MulPairs,
+    /// Of each 128 bits of the first the bytes whose numbers the second's bytes are.
+    OrderBytes,
     /// A mask of floats, by the instruction's predicate. Lanes of 64 bits give lanes of 32 where there
     /// are mask registers.
     Compare(u8),

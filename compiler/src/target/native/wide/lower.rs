@@ -76,7 +76,7 @@ struct Lower<'a> {
     /// The types that values of `i32` were converted from.
     narrow: SecondaryMap<Val, Option<DType>>,
     /// The bytes of values as halves, where this block or one around it has them.
-    halves: HashMap<Val, dot::Halves>,
+    halves: HashMap<(Val, dot::Bytes), dot::Halves>,
     /// What has been rounded, and integers made of it.
     nearest: nearest::Nearest,
 }

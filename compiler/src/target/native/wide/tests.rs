@@ -18,7 +18,7 @@ fn kernels(text: &str) -> Vec<Kernel> {
     let mut graph = graph::parse(text).expect("a graph");
     let fuel = Fuel::unlimited();
     let made = pipeline::compile(&mut graph, &target.machine(), fuel, &mut |_, _| ()).expect("compiles");
-    made.0.kernels.into_iter().collect()
+    made.program.kernels.into_iter().collect()
 }
 
 /// Moves in the blocks that hold multiply-adds, and how many of those there are.

@@ -52,6 +52,7 @@ pub(super) fn binary(op: VecOp, lane: Lane) -> &'static Codes {
         VecOp::ShiftRightZeros => int(&SHIFT_RIGHT_ZEROS_BY, &SHIFT_RIGHT_ZEROS_BY_64),
         VecOp::MulHalves => &MUL_HALVES,
         VecOp::MulPairs => &MUL_PAIRS,
+        VecOp::OrderBytes => &ORDER_BYTES,
         VecOp::Compare(_) => int(&COMPARE, &COMPARE_64),
         VecOp::CompareInt(_) => int(&COMPARE_INT, &COMPARE_INT_64),
         VecOp::CompareUnsigned(_) => int(&COMPARE_UNSIGNED, &COMPARE_UNSIGNED_64),

@@ -236,6 +236,8 @@ codes!(GATHER_64_BY_64: [INVALID, VEX_Vgatherqpd_xmm_vm64x_xmm, VEX_Vgatherqpd_y
 // Halves of lanes.
 codes!(MUL_PAIRS: [VEX_Vpmaddwd_xmm_xmm_xmmm128, VEX_Vpmaddwd_xmm_xmm_xmmm128, VEX_Vpmaddwd_ymm_ymm_ymmm256]
     [EVEX_Vpmaddwd_xmm_k1z_xmm_xmmm128, EVEX_Vpmaddwd_xmm_k1z_xmm_xmmm128, EVEX_Vpmaddwd_ymm_k1z_ymm_ymmm256, EVEX_Vpmaddwd_zmm_k1z_zmm_zmmm512]);
+codes!(ORDER_BYTES: [VEX_Vpshufb_xmm_xmm_xmmm128, VEX_Vpshufb_xmm_xmm_xmmm128, VEX_Vpshufb_ymm_ymm_ymmm256]
+    [EVEX_Vpshufb_xmm_k1z_xmm_xmmm128, EVEX_Vpshufb_xmm_k1z_xmm_xmmm128, EVEX_Vpshufb_ymm_k1z_ymm_ymmm256, EVEX_Vpshufb_zmm_k1z_zmm_zmmm512]);
 codes!(HALVES_LEFT: [VEX_Vpsllw_xmm_xmm_imm8, VEX_Vpsllw_xmm_xmm_imm8, VEX_Vpsllw_ymm_ymm_imm8]
     [EVEX_Vpsllw_xmm_k1z_xmmm128_imm8, EVEX_Vpsllw_xmm_k1z_xmmm128_imm8, EVEX_Vpsllw_ymm_k1z_ymmm256_imm8, EVEX_Vpsllw_zmm_k1z_zmmm512_imm8]);
 codes!(HALVES_RIGHT: [VEX_Vpsraw_xmm_xmm_imm8, VEX_Vpsraw_xmm_xmm_imm8, VEX_Vpsraw_ymm_ymm_imm8]

@@ -79,6 +79,10 @@ impl Lower<'_> {
                 let shape = self.shape(from)?;
                 return self.dot_bytes(args, &parts, shape);
             }
+            ScalarOp::DotHalves | ScalarOp::DotHalvesAdd => {
+                let shape = self.shape(from)?;
+                return Ok(self.dot_halves(args, &parts, shape));
+            }
             ScalarOp::MulAdd if from.dtype == DType::I32 => {
                 let shape = self.shape(from)?;
                 if let Some(sum) = self.narrow_multiply_add(args, &parts, shape) {
