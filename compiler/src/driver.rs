@@ -102,9 +102,10 @@ pub fn compile_levels(
     fuel: Fuel,
     after: &mut dyn FnMut(&str, &Graph),
 ) -> Result<Compiled, CompileError> {
-    pipeline::optimise(&mut graph, fuel, after).map_err(CompileError::Input)?;
+    let left = pipeline::optimise(&mut graph, fuel, after).map_err(CompileError::Input)?;
     let lower = |target: &TargetSpec| -> Result<Level, String> {
-        Ok(Level { lowered: pipeline::lower(&graph, &target.machine())?, target: target.clone() })
+        let lowered = pipeline::lower(&graph, &target.machine(), left.clone())?;
+        Ok(Level { lowered, target: target.clone() })
     };
     let levels: Result<Vec<Level>, String> = targets.par_iter().map(lower).collect();
     let levels = levels.map_err(CompileError::Input)?;

@@ -42,10 +42,9 @@ pub const MACHINE_PASSES: &[MachinePass] = &[MachinePass {
     is_for: |machine| machine.wide.is_some_and(|w| !w.dots),
 }];
 
-/// The pass of a name that is a pass over graphs.
-pub fn graph_pass(name: &str) -> Option<Pass> {
-    let fitting = MACHINE_PASSES.iter().map(|p| p.pass);
-    GRAPH_PASSES.iter().copied().chain(fitting).find(|p| p.name == name)
+/// All passes over graphs, in their order.
+pub fn graph_passes() -> impl Iterator<Item = Pass> {
+    GRAPH_PASSES.iter().copied().chain(MACHINE_PASSES.iter().map(|p| p.pass))
 }
 
 /// A pass over a kernel.
@@ -70,7 +69,7 @@ const NEEDED: &str = "expand";
 
 /// An error where one of these is no pass that can be left out.
 pub fn check_without(passes: &[String]) -> Result<(), String> {
-    let names: Vec<&str> = GRAPH_PASSES.iter().map(|p| p.name).filter(|n| *n != NEEDED).collect();
+    let names: Vec<&str> = graph_passes().map(|p| p.name).filter(|n| *n != NEEDED).collect();
     match passes.iter().find(|p| !names.contains(&p.as_str())) {
         Some(wrong) => {
             Err(format!("found \"{wrong}\", expected a pass that can be left out: {}", names.join(", ")))
@@ -79,21 +78,41 @@ pub fn check_without(passes: &[String]) -> Result<(), String> {
     }
 }
 
-/// Runs the passes over a graph as far as the fuel goes; `after` sees it after each one.
+/// Runs the passes for all machines over a graph, as far as the fuel goes; `after` sees it after each one.
+/// Gives what is left of the fuel.
 pub fn optimise(
     graph: &mut Graph,
     mut fuel: Fuel,
     after: &mut dyn FnMut(&str, &Graph),
+) -> Result<Fuel, String> {
+    GRAPH_PASSES.iter().try_for_each(|pass| run(pass, graph, &mut fuel, after))?;
+    Ok(fuel)
+}
+
+/// Runs the passes that are for a machine over a graph that is [`optimise`]d.
+pub fn fit(
+    graph: &mut Graph,
+    machine: &Machine,
+    mut fuel: Fuel,
+    after: &mut dyn FnMut(&str, &Graph),
 ) -> Result<(), String> {
-    for pass in GRAPH_PASSES {
-        if pass.name != NEEDED && fuel.leaves_out(pass.name) {
-            continue;
-        }
-        fuel.pass = pass.name;
-        let report = (pass.run)(graph, &mut fuel)?;
-        tracing::debug!(pass = pass.name, rewritten = report.rewritten, "ran");
-        after(pass.name, graph);
+    let mut passes = MACHINE_PASSES.iter().filter(|p| (p.is_for)(machine));
+    passes.try_for_each(|p| run(&p.pass, graph, &mut fuel, after))
+}
+
+fn run(
+    pass: &Pass,
+    graph: &mut Graph,
+    fuel: &mut Fuel,
+    after: &mut dyn FnMut(&str, &Graph),
+) -> Result<(), String> {
+    if pass.name != NEEDED && fuel.leaves_out(pass.name) {
+        return Ok(());
     }
+    fuel.pass = pass.name;
+    let report = (pass.run)(graph, fuel)?;
+    tracing::debug!(pass = pass.name, rewritten = report.rewritten, "ran");
+    after(pass.name, graph);
     Ok(())
 }
 
@@ -115,16 +134,14 @@ pub fn compile(
     fuel: Fuel,
     after: &mut dyn FnMut(&str, &Graph),
 ) -> Result<Lowered, String> {
-    optimise(graph, fuel, after)?;
-    lower(graph, machine)
+    let left = optimise(graph, fuel, after)?;
+    lower(graph, machine, left)
 }
 
-/// Lowers a graph that is [`optimise`]d.
-pub fn lower(graph: &Graph, machine: &Machine) -> Result<Lowered, String> {
+/// Lowers a graph that is [`optimise`]d, with the fuel that this has left.
+pub fn lower(graph: &Graph, machine: &Machine, fuel: Fuel) -> Result<Lowered, String> {
     let mut graph = graph.clone();
-    for p in MACHINE_PASSES.iter().filter(|p| (p.is_for)(machine)) {
-        (p.pass.run)(&mut graph, &mut Fuel::unlimited())?;
-    }
+    fit(&mut graph, machine, fuel, &mut |_, _| ())?;
     let (mut program, report) = steps::lower(&graph, machine)?;
     for kernel in &mut program.kernels {
         for pass in KERNEL_PASSES {

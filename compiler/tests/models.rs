@@ -4,7 +4,7 @@
 //! is run by hand: `BURIN_SUITE=DIR cargo test -p burin-compiler --test models -- --ignored --nocapture`.
 
 use burin_compiler::graph::Fuel;
-use burin_compiler::pipeline::graph_pass;
+use burin_compiler::pipeline::graph_passes;
 use burin_compiler::verify_case::{Case, Subject};
 use burin_ir::Tensor;
 use burin_ir::compare::{Bound, compare};
@@ -38,7 +38,7 @@ fn check(folder: &Path) -> Result<(), String> {
     verify(&graph).map_err(|e| format!("verifier after import: {e}"))?;
     check_answers(&case, &subject, &graph, "imported")?;
     for name in ORDER {
-        let pass = graph_pass(name).ok_or("no such pass")?;
+        let pass = graph_passes().find(|p| p.name == *name).ok_or("no such pass")?;
         (pass.run)(&mut graph, &mut Fuel::unlimited()).map_err(|e| format!("{name}: {e}"))?;
         verify(&graph).map_err(|e| format!("verifier after {name}: {e}"))?;
     }

@@ -120,15 +120,14 @@ impl Carried<'_> {
             errors.map(|errors| Wrong { operand: i, errors })
         };
         let wrong: Vec<Wrong> = operands.filter_map(errors).collect();
-        let mut all: Option<Vec<Vec<f64>>> = None;
-        for one in wrong.chunks(1) {
-            let effects = effects(o, e.inputs, one)?;
-            match &mut all {
-                None => all = Some(effects),
-                Some(all) => combine(all, &effects, |a, e| a + e),
-            }
+        let Some((first, others)) = wrong.split_first() else { return Ok(None) };
+        let mut all = effects(o, e.inputs, std::slice::from_ref(first))?;
+        for one in others.chunks(1) {
+            combine(&mut all, &effects(o, e.inputs, one)?, |a, e| a + e);
         }
-        let (Some(all), true) = (&mut all, wrong.len() > 1) else { return Ok(all) };
+        if others.is_empty() {
+            return Ok(Some(all));
+        }
         // Where both factors of a product vanish, it is off by the product of their errors.
         for signs in [[1.0, 1.0], [1.0, -1.0]] {
             let turned = |(w, sign): (&Wrong, f64)| Wrong {
@@ -136,9 +135,9 @@ impl Carried<'_> {
                 errors: w.errors.iter().map(|e| e * sign).collect(),
             };
             let together: Vec<Wrong> = wrong.iter().zip(signs.into_iter().cycle()).map(turned).collect();
-            combine(all, &effects(o, e.inputs, &together)?, f64::max);
+            combine(&mut all, &effects(o, e.inputs, &together)?, f64::max);
         }
-        Ok(Some(std::mem::take(all)))
+        Ok(Some(all))
     }
 
     /// How far each element of an operand is to be moved; `None` where it is exact.
@@ -268,9 +267,9 @@ fn det_effects(x: &Tensor, errors: &[f64]) -> Vec<f64> {
     let moves = Tensor::from_f64s(DType::F64, x.shape(), errors);
     let both = matrices(x).zip(matrices(&moves));
     let effect = |(rows, moves): (Vec<Vec<f64>>, Vec<Vec<f64>>)| {
+        // Of those before a row, and of what it and they add.
         let lengths = rows.iter().zip(&moves).map(|(r, m)| (length(r), length(m)));
-        let (still, moved) = lengths.fold((1.0, 1.0), |(still, moved), (r, m)| (still * r, moved * (r + m)));
-        moved - still
+        lengths.fold((1.0, 0.0), |(all, added), (r, m)| (all * r, added * (r + m) + all * m)).1
     };
     both.map(effect).collect()
 }

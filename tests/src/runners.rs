@@ -75,7 +75,7 @@ pub fn find(key: &str, name: &str) -> Option<Runner> {
 }
 
 fn graph_pass(name: &str) -> Option<Runner> {
-    let run = pipeline::graph_pass(name)?.run;
+    let run = pipeline::graph_passes().find(|p| p.name == name)?.run;
     Some(Box::new(move |text| {
         let mut g = graph::parse(text).map_err(|e| e.to_string())?;
         graph::verify(&g)?;

@@ -148,7 +148,7 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
         return Err(Failure::Bug("a list without a CPU level".to_owned()));
     };
     if let Some(wanted) = &args.dump_after {
-        return dump(graph, wanted, args).and_then(|text| terminal::print(&text));
+        return dump(graph, wanted, args, target).and_then(|text| terminal::print(&text));
     }
     let imported = graph.clone();
     let Lowered { graph: lowered, program, report } =
@@ -162,7 +162,9 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     }
     let mut levels = vec![level_of(target, &program, &report)];
     for other in others {
-        let Lowered { program, report, .. } = pipeline::lower(&graph, &other.machine()).map_err(of_model)?;
+        let mut graph = imported.clone();
+        let Lowered { program, report, .. } =
+            pipeline::compile(&mut graph, &other.machine(), fuel()?, &mut |_, _| ()).map_err(of_model)?;
         levels.push(level_of(other, &program, &report));
     }
     let mut found = inspection(args, target, (&imported, &lowered), &program, report, levels);
@@ -198,9 +200,8 @@ fn json(keys: &Keys) -> Value {
 }
 
 /// The graph's text after a pass.
-fn dump(mut graph: Graph, wanted: &str, args: &Args) -> Result<String, Failure> {
-    let names: Vec<&str> =
-        [IMPORT].into_iter().chain(pipeline::GRAPH_PASSES.iter().map(|p| p.name)).collect();
+fn dump(mut graph: Graph, wanted: &str, args: &Args, target: &TargetSpec) -> Result<String, Failure> {
+    let names: Vec<&str> = [IMPORT].into_iter().chain(pipeline::graph_passes().map(|p| p.name)).collect();
     if !names.contains(&wanted) {
         let all = names.join(", ");
         return Err(format!("--dump-after: found \"{wanted}\", expected one of: {all}").into());
@@ -214,11 +215,15 @@ fn dump(mut graph: Graph, wanted: &str, args: &Args) -> Result<String, Failure> 
             text = Some(g.to_string());
         }
     };
-    let result = pipeline::optimise(&mut graph, fuel()?, &mut keep);
+    let result = pipeline::optimise(&mut graph, fuel()?, &mut keep)
+        .and_then(|left| pipeline::fit(&mut graph, &target.machine(), left, &mut keep));
     match (text, result) {
         (Some(text), _) => Ok(text),
         (None, Err(e)) => Err(format!("{}: {e}", args.model.display()).into()),
-        (None, Ok(())) => Err(Failure::Bug(format!("the pass {wanted} did not run"))),
+        (None, Ok(())) => {
+            let level = &target.level;
+            Err(format!("--dump-after: the pass {wanted} is not run for the CPU level {level}").into())
+        }
     }
 }
 
