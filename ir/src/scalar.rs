@@ -629,13 +629,13 @@ fn signed_op(op: ScalarOp, ty: DType, args: &[Scalar]) -> Scalar {
 }
 
 /// What [`ScalarOp::DotBytes`] is of two `i32`.
-pub fn dot_bytes(a: i64, b: i64) -> i64 {
+fn dot_bytes(a: i64, b: i64) -> i64 {
     let pairs = (a as u32).to_le_bytes().into_iter().zip((b as u32).to_le_bytes());
     pairs.map(|(a, b)| i64::from(a) * i64::from(b as i8)).sum()
 }
 
 /// What [`ScalarOp::DotHalves`] is of three `i32`, but that it does not wrap.
-pub fn dot_halves(halves: [i64; 2], bytes: i64) -> i64 {
+fn dot_halves(halves: [i64; 2], bytes: i64) -> i64 {
     let halves = halves.into_iter().flat_map(|v| [v as i16, (v >> 16) as i16]);
     halves.zip((bytes as u32).to_le_bytes()).map(|(a, b)| i64::from(a) * i64::from(b as i8)).sum()
 }

@@ -2,7 +2,7 @@
 //!
 //! The maximum is subtracted before the exponential, which therefore never overflows.
 
-use super::Tolerance::Ulps;
+use super::Tolerance::{LargestOrOne, Ulps};
 use super::compose::{Body, Built, Inputs};
 use super::norm::composite;
 use super::reduce::{position_term, positions};
@@ -37,7 +37,7 @@ pub const ROWS: &[OpRow] = &[
             "LogSoftmax(f16[3,17]) {axis = 0}",
             "LogSoftmax(f64[2,0,3]) {axis = 1}",
         ],
-        ..composite("LogSoftmax", 13, &[one("input")], along_axis, log_softmax, Ulps(512))
+        ..composite("LogSoftmax", 13, &[one("input")], along_axis, log_softmax, LargestOrOne(16.0))
     },
     OpRow {
         attrs: AXIS,
