@@ -10,7 +10,7 @@
 use super::node::{assembled_parts, definition, fill_value, is_procedure};
 use super::rewrite::{Outcome, Rewriter, Site, rewrite};
 use super::{Fuel, Report};
-use burin_ir::graph::{Graph, Node, Value};
+use burin_ir::graph::{Graph, Node, NodeData, Value};
 use burin_ir::ops::quads;
 use burin_ir::{Attr, DType, Tensor, TermKind};
 use std::collections::{HashMap, HashSet};
@@ -20,8 +20,12 @@ pub fn run(graph: &mut Graph, fuel: &mut Fuel) -> Result<Report, String> {
     let widened = widened(graph);
     let mut halves = HashMap::new();
     rewrite(graph, fuel, &mut |r, site| {
-        if site.data.op.name == "Quads" {
-            return pairs(r, site, &halves);
+        if let Some((data, axis)) = quads_of_data(r.old, site.data)
+            && let Some(of) = halves.get(&r.value(data)).copied()
+        {
+            let pairs = r.op("Pairs", &[of], vec![("axis", Attr::Int(axis))])?;
+            let inputs = [Some(pairs)].into_iter().chain(site.inputs[1..].iter().copied()).collect();
+            return node(r, site, inputs).map(Outcome::Replace);
         }
         if site.data.outputs.len() == 1 && widened.contains(&site.data.outputs[0]) {
             return stored(r, site, &mut halves);
@@ -30,11 +34,23 @@ pub fn run(graph: &mut Graph, fuel: &mut Fuel) -> Result<Report, String> {
     })
 }
 
-/// Results of computations that quads are made of, padded or not, and what is padded.
+/// What the quads of a product's data are made of, and along which dimension.
+fn quads_of_data(graph: &Graph, product: &NodeData) -> Option<(Value, i64)> {
+    if !matches!(product.op.name, "IntegerConv" | "IntegerMatMul") {
+        return None;
+    }
+    let quads = &graph.nodes[graph.producer(product.inputs[0]?)?.0];
+    let axis = quads.attrs.int("axis").filter(|_| quads.op.name == "Quads")?;
+    quads.inputs[0].map(|data| (data, axis))
+}
+
+/// Results of computations that products' quads are made of, padded or not, and what is padded.
 fn widened(graph: &Graph) -> HashSet<Value> {
     let mut out = HashSet::new();
-    for n in graph.nodes.values().filter(|n| n.op.name == "Quads") {
-        let Some(data) = n.inputs[0].filter(|v| is_whole(graph, *v, n.attrs.int("axis"))) else { continue };
+    for (data, axis) in graph.nodes.values().filter_map(|n| quads_of_data(graph, n)) {
+        if !is_whole(graph, data, axis) {
+            continue;
+        }
         let mut chain = vec![data];
         while let Some(image) = padded(graph, chain[chain.len() - 1]) {
             chain.push(image);
@@ -48,8 +64,8 @@ fn widened(graph: &Graph) -> HashSet<Value> {
 }
 
 /// Whether unsigned bytes along a dimension are whole quads.
-fn is_whole(graph: &Graph, v: Value, axis: Option<i64>) -> bool {
-    let (Some(ty), Some(axis)) = (graph.tensor_type(v), axis) else { return false };
+fn is_whole(graph: &Graph, v: Value, axis: i64) -> bool {
+    let Some(ty) = graph.tensor_type(v) else { return false };
     let axis = if axis < 0 { axis + ty.rank() as i64 } else { axis };
     let extent = usize::try_from(axis).ok().and_then(|a| ty.shape.get(a)).and_then(|n| n.as_const());
     ty.dtype == DType::U8 && extent.is_some_and(|n| n % quads::count(ty.dtype) == 0)
@@ -69,13 +85,6 @@ fn computes(graph: &Graph, node: Node) -> bool {
     alone
         && assembled_parts(graph, node).is_none()
         && definition(graph, node, 0).is_ok_and(|e| !matches!(e.body.kind(), TermKind::Load { .. }))
-}
-
-/// Quads of what is stored as halves.
-fn pairs(r: &mut Rewriter<'_>, site: &Site<'_>, halves: &HashMap<Value, Value>) -> Result<Outcome, String> {
-    let Some(of) = site.inputs[0].and_then(|v| halves.get(&v).copied()) else { return Ok(Outcome::Keep) };
-    let axis = site.data.attrs.int("axis").ok_or("quads without an axis")?;
-    Ok(Outcome::Replace(vec![r.op("Pairs", &[of], vec![("axis", Attr::Int(axis))])?]))
 }
 
 /// A result as halves, and as the bytes of these.
