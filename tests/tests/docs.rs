@@ -27,7 +27,8 @@ Made from the op rows by `BLESS=1 cargo test -p burin-tests --test docs`; a test
   {narrow}; *any* means all of them, {bool} and `text`.
 - **Runs**: *compiled* ops become loops of the model's own code; *called* ones call the host-op library.
 - **Off by**: how far compiled code may be from the interpreter, which computes in `f64` and rounds once:
-  *ULPs* of the result, or a multiple of the unit roundoff *u* times the sum of the magnitudes of an element's
+  *ULPs* of the result (of 2^-139 where those are less, in `f64` of 2^-1064: factors may be denormal), or a
+  multiple of the unit roundoff *u* times the sum of the magnitudes of an element's
   terms, or of the *largest* of all such sums, of the first operand and of those of the result's shape (or 1,
   where that is more). For determinants it is the product of the *rows' lengths*.
 ";

@@ -104,14 +104,14 @@ fn edges(ty: DType) -> Vec<Scalar> {
     }
 }
 
-/// Rows of operands: all pairs, or triples that pair the third with both others.
+/// Rows of operands: all pairs, and others behind them that go with both.
 fn rows(args: &[DType]) -> Vec<Vec<Scalar>> {
     let all: Vec<Vec<Scalar>> = args.iter().map(|t| edges(*t)).collect();
     let count = all.iter().map(Vec::len).max().unwrap_or(0);
     let mut rows = Vec::new();
     for i in 0..count {
         for j in 0..if args.len() > 1 { count } else { 1 } {
-            let pick = [i, j, i * 7 + j * 3];
+            let pick = [i, j, i * 7 + j * 3, i * 5 + j];
             rows.push(all.iter().zip(pick).map(|(v, k)| v[k % v.len()]).collect());
         }
     }

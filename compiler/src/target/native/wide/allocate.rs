@@ -4,6 +4,7 @@
 //! stack is counted in words of 8 bytes; a vector is spilled with all bits of the widest register.
 
 use super::code::{Code, Inst, Label, general};
+use super::slots;
 use regalloc2::{
     Algorithm, Block, Function, Inst as Number, InstRange, MachineEnv, Operand, Output, PReg, PRegSet,
     RegClass, RegallocOptions, VReg,
@@ -71,7 +72,8 @@ impl<'a> Flat<'a> {
         };
         // Code that uses a register where it has no value is refused, not compiled to something.
         let options = RegallocOptions { verbose_log: false, validate_ssa: true, algorithm: Algorithm::Ion };
-        let output = regalloc2::run(self, &env, &options).map_err(|e| format!("registers: {e}"))?;
+        let mut output = regalloc2::run(self, &env, &options).map_err(|e| format!("registers: {e}"))?;
+        slots::share(self, &mut output);
         #[cfg(debug_assertions)]
         if self.num_insts().saturating_mul(self.num_blocks()) <= CHECKED {
             let mut checker = regalloc2::checker::Checker::new(self, &env);

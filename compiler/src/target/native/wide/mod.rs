@@ -1,7 +1,7 @@
 //! The emitter for vectors of 256 and 512 bits on x86-64 ([`Level`]), where Cranelift stops at 128.
 //!
 //! - [`lower`], with [`address`]: a kernel becomes instructions on virtual registers ([`code`]).
-//! - [`allocate`]: `regalloc2` chooses their registers.
+//! - [`allocate`]: `regalloc2` chooses their registers, [`slots`] the places of what has none.
 //! - [`encode`]: the bytes.
 //!
 //! It takes kernels of all element types, of the operations that [`lower::has`] names; what it declines,
@@ -12,6 +12,7 @@ pub mod allocate;
 pub mod code;
 pub mod encode;
 pub mod lower;
+mod slots;
 
 #[cfg(test)]
 mod tests;

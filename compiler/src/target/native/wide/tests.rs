@@ -62,6 +62,18 @@ fn products_keep_their_sums_in_registers() {
     }
 }
 
+/// Branches behind each other spill to the same places: each of these cosines has one for large arguments.
+#[test]
+fn what_is_spilled_shares_places() {
+    let text = "graph @g(%x: f32[6, 6, 1, 2, 2, 17]) {\n  %a = WinogradOutput(%x) {tile = 4, shape = [7, 5]}\n  \
+                %y = Cos(%a)\n  return %y\n}";
+    for kernel in kernels(text) {
+        let code = lower::lower(&kernel, Level::Avx2).expect("is taken");
+        let words = Flat::new(&code).allocate().expect("has registers").num_spillslots;
+        assert!(words * 8 < 32 << 10, "{} needs {words} words", kernel.name);
+    }
+}
+
 /// Every operation that schedules are told of, on every type.
 #[test]
 fn what_there_is_is_taken() {
