@@ -70,7 +70,7 @@ fn what_is_spilled_shares_places() {
     for kernel in kernels(text) {
         let code = lower::lower(&kernel, Level::Avx2).expect("is taken");
         let words = Flat::new(&code).allocate().expect("has registers").num_spillslots;
-        assert!(words * 8 < 32 << 10, "{} needs {words} words", kernel.name);
+        assert!(words * 8 < 64 << 10, "{} needs {words} words", kernel.name);
     }
 }
 
