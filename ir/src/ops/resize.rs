@@ -76,8 +76,9 @@ pub const ROWS: &[OpRow] = &[OpRow {
 const UNIT: i64 = 1 << 32;
 /// A filter reads no more elements than twice this.
 const REACH: i64 = 65;
-/// Filters of all axes together read no more than this: each stands in the definition of an element.
-const NEIGHBOURS: i64 = 1 << 12;
+/// Filters of all axes together read no more than this: each stands in the definition of an element, of which a
+/// kernel holds several.
+const NEIGHBOURS: i64 = 1 << 8;
 
 /// Parts of one that results between integers are multiples of before they become integers.
 const TIES: f64 = 1024.0;

@@ -91,6 +91,7 @@ impl System for Burin {
             host: self.pool.as_ref().map_or(std::ptr::null_mut(), |p| (&raw const *p).cast_mut().cast()),
             parallel_for: self.pool.as_ref().map(|_| parallel_for as abi::ParallelForFn),
             alloc: None,
+            host_op: None,
             trace: None,
             status: Status::default(),
         };
