@@ -303,17 +303,9 @@ impl Emit<'_, '_> {
         let ty = self.type_of(x);
         if !ty.is_vector() {
             let low = self.b.ins().iconst(ty, 0xff);
-            let product = |s: &mut Self, byte: i64| {
+            return self.times_bytes(y, |s, byte| {
                 let moved = s.b.ins().ushr_imm_u(x, 8 * byte);
-                let a = s.b.ins().band(moved, low);
-                let raised = s.b.ins().ishl_imm_s(y, 24 - 8 * byte);
-                let b = s.b.ins().sshr_imm_s(raised, 24);
-                s.b.ins().imul(a, b)
-            };
-            let first = product(self, 0);
-            return (1..4).fold(first, |sum, byte| {
-                let next = product(self, byte);
-                self.b.ins().iadd(sum, next)
+                s.b.ins().band(moved, low)
             });
         }
         let halves = types::I16.by(ty.lane_count() * 2).unwrap_or(types::I16X8);
@@ -327,21 +319,28 @@ impl Emit<'_, '_> {
         self.b.ins().iadd(even, odd)
     }
 
+    /// The sum of the products of the signed bytes of a scalar and what there is for each of them.
+    fn times_bytes(&mut self, bytes: ir::Value, factor: impl Fn(&mut Self, i64) -> ir::Value) -> ir::Value {
+        let product = |s: &mut Self, byte: i64| {
+            let a = factor(s, byte);
+            let raised = s.b.ins().ishl_imm_s(bytes, 24 - 8 * byte);
+            let b = s.b.ins().sshr_imm_s(raised, 24);
+            s.b.ins().imul(a, b)
+        };
+        let first = product(self, 0);
+        (1..4).fold(first, |sum, byte| {
+            let next = product(self, byte);
+            self.b.ins().iadd(sum, next)
+        })
+    }
+
     /// The sum of the products of the signed halves of two operands and the signed bytes of `y`.
     fn dot_halves_by_bytes(&mut self, x: [ir::Value; 2], y: ir::Value) -> ir::Value {
         let ty = self.type_of(y);
         if !ty.is_vector() {
-            let product = |s: &mut Self, byte: i64| {
+            return self.times_bytes(y, |s, byte| {
                 let raised = s.b.ins().ishl_imm_s(x[byte as usize / 2], 16 - byte % 2 * 16);
-                let a = s.b.ins().sshr_imm_s(raised, 16);
-                let raised = s.b.ins().ishl_imm_s(y, 24 - 8 * byte);
-                let b = s.b.ins().sshr_imm_s(raised, 24);
-                s.b.ins().imul(a, b)
-            };
-            let first = product(self, 0);
-            return (1..4).fold(first, |sum, byte| {
-                let next = product(self, byte);
-                self.b.ins().iadd(sum, next)
+                s.b.ins().sshr_imm_s(raised, 16)
             });
         }
         let halves = types::I16.by(ty.lane_count() * 2).unwrap_or(types::I16X8);
