@@ -11,7 +11,7 @@ mod index;
 mod outer;
 mod reduce;
 
-use super::nest::{Bounds, Nest, children, free_symbols, visit};
+use super::nest::{Bounds, Nest, children, free_symbols};
 use super::schedule::Schedule;
 use burin_ir::loops::{Block, BufferDecl, Kernel, Loop, LoopKind, Op, Stmt, Val, ValType, Yield};
 use burin_ir::scalar::{apply, from_bits, to_bits};
@@ -22,9 +22,6 @@ use std::rc::Rc;
 /// Points for which what follows reductions is computed together: so many chains of arithmetic keep
 /// a core busy (two results a cycle, each four cycles later).
 const AT_ONCE: usize = 8;
-/// The same for trigonometric functions: each has a branch for large arguments, beyond which all that is
-/// computed for the other points has to be kept.
-const ANGLES_AT_ONCE: usize = 2;
 
 /// A point of the tile: what each symbol stands for, and the symbol along which it is a vector.
 #[derive(Clone, Debug)]
@@ -126,15 +123,6 @@ pub(super) fn emit(nest: &Nest, schedule: &Schedule) -> Kernel {
     emitter.kernel
 }
 
-/// For how many points a term is computed together.
-fn at_once(t: &Term) -> usize {
-    let mut angles = false;
-    visit(t, &mut |t| {
-        angles |= matches!(t.kind(), TermKind::Op(ScalarOp::Sin | ScalarOp::Cos | ScalarOp::Tan, _));
-    });
-    if angles { ANGLES_AT_ONCE } else { AT_ONCE }
-}
-
 impl Emitter<'_> {
     fn stores(&mut self, positions: &[Position]) {
         let pin = self.pin_depth();
@@ -146,7 +134,7 @@ impl Emitter<'_> {
             for reduction in outer_reductions(&store.value) {
                 self.terms(&reduction, positions);
             }
-            for some in positions.chunks(at_once(&store.value)) {
+            for some in positions.chunks(AT_ONCE) {
                 let values = self.terms(&store.value, some);
                 for (p, value) in some.iter().zip(values) {
                     let (index, stride) = self.along(&store.index, p);
