@@ -151,8 +151,9 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
         return dump(graph, wanted, args, target).and_then(|text| terminal::print(&text));
     }
     let imported = graph.clone();
-    let Lowered { graph: lowered, program, report } =
-        pipeline::compile(&mut graph, &target.machine(), fuel()?, &mut |_, _| ()).map_err(of_model)?;
+    let left = pipeline::optimise(&mut graph, fuel()?, &mut |_, _| ()).map_err(of_model)?;
+    let lower = |t: &TargetSpec| pipeline::lower(&graph, &t.machine(), left.clone()).map_err(of_model);
+    let Lowered { graph: lowered, program, report } = lower(target)?;
     if args.loops {
         let all: String = program.kernels.iter().map(|k| format!("{k}\n")).collect();
         return terminal::print(&all);
@@ -162,10 +163,8 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     }
     let mut levels = vec![level_of(target, &program, &report)];
     for other in others {
-        let mut graph = imported.clone();
-        let Lowered { program, report, .. } =
-            pipeline::compile(&mut graph, &other.machine(), fuel()?, &mut |_, _| ()).map_err(of_model)?;
-        levels.push(level_of(other, &program, &report));
+        let made = lower(other)?;
+        levels.push(level_of(other, &made.program, &made.report));
     }
     let mut found = inspection(args, target, (&imported, &lowered), &program, report, levels);
     for port in &mut found.outputs {
