@@ -275,6 +275,12 @@ pub fn least_ulp(dtype: DType) -> f64 {
     }
 }
 
+/// How far apart numbers of a type like `v` are at most: between one and two unit roundoffs of it, and no less
+/// than [`least_ulp`].
+pub fn ulp_near(dtype: DType, v: f64) -> f64 {
+    2.0 * dtype.unit_roundoff() * v.abs() + least_ulp(dtype).max(smallest(dtype))
+}
+
 /// The smallest number above zero.
 fn smallest(dtype: DType) -> f64 {
     crate::scalar::from_bits(1, dtype).as_f64()

@@ -21,11 +21,10 @@
 //! cancel there too, and where operands are nearly equal to their mean, its rounding is most of the
 //! error: what they read counts as off by [`MEAN_ULPS`], even where it is exact.
 
-use burin_ir::compare::{Bound, least_ulp, length, matrices, row_bounds};
+use burin_ir::compare::{Bound, length, matrices, row_bounds, ulp_near};
 use burin_ir::graph::eval::{Event, Operation, eval_op, eval_with};
 use burin_ir::graph::{Graph, Node, Value};
 use burin_ir::ops::{Meaning, OpRow, Tolerance};
-use burin_ir::scalar::from_bits;
 use burin_ir::{Attr, Attrs, DType, Scalar, Tensor};
 use std::collections::HashMap;
 
@@ -169,11 +168,9 @@ fn errors(bound: &Bound, t: &Tensor) -> Option<Vec<f64>> {
     let u = t.dtype().unit_roundoff();
     match bound {
         Bound::Exact => None,
-        // A ULP is between one and two unit roundoffs of a number.
-        Bound::Ulps(n) => (u > 0.0).then(|| {
-            let least = least_ulp(t.dtype()).max(from_bits(1, t.dtype()).as_f64());
-            t.to_f64s().into_iter().map(|v| *n as f64 * (2.0 * u * v.abs() + least)).collect()
-        }),
+        Bound::Ulps(n) => {
+            (u > 0.0).then(|| t.to_f64s().into_iter().map(|v| *n as f64 * ulp_near(t.dtype(), v)).collect())
+        }
         Bound::Each(each) => Some(each.clone()),
         Bound::Close { rtol, atol } => Some(t.to_f64s().iter().map(|v| atol + rtol * v.abs()).collect()),
     }

@@ -93,7 +93,7 @@ fn stored(
     site: &Site<'_>,
     halves: &mut HashMap<Value, Value>,
 ) -> Result<Outcome, String> {
-    let image = site.inputs[0].and_then(|v| halves.get(&v).copied());
+    let image = site.inputs.first().copied().flatten().and_then(|v| halves.get(&v).copied());
     let wide = match (site.data.op.name, image) {
         ("Pad", Some(image)) => {
             let fill = fill_value(r.old, site.node).ok_or("padding by what is no constant")?;

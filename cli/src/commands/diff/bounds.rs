@@ -13,11 +13,10 @@
 //! where the factor is for what three directions do not show. For integers and bools it is 1 and
 //! there is no ULP, so that they are exact wherever none of the moves changes them.
 
-use burin_ir::compare::{Bound, least_ulp, row_bounds};
+use burin_ir::compare::{Bound, row_bounds, ulp_near};
 use burin_ir::graph::eval::{Event, Operation, eval_op};
 use burin_ir::graph::{Graph, Node, Value};
-use burin_ir::scalar::from_bits;
-use burin_ir::{DType, Scalar, Tensor};
+use burin_ir::{Scalar, Tensor};
 use std::collections::HashMap;
 
 /// What the moves' effects are multiplied by for floats.
@@ -80,19 +79,12 @@ fn errors(bound: &Bound, t: &Tensor) -> Option<Vec<f64>> {
     let u = t.dtype().unit_roundoff();
     match bound {
         Bound::Exact => None,
-        // A ULP is between one and two unit roundoffs of a number.
-        Bound::Ulps(n) => (u > 0.0).then(|| {
-            let ulp = |v: f64| 2.0 * u * v.abs() + least_ulp(t.dtype()).max(smallest(t.dtype()));
-            t.to_f64s().into_iter().map(|v| *n as f64 * ulp(v)).collect()
-        }),
+        Bound::Ulps(n) => {
+            (u > 0.0).then(|| t.to_f64s().into_iter().map(|v| *n as f64 * ulp_near(t.dtype(), v)).collect())
+        }
         Bound::Each(each) => Some(each.clone()),
         Bound::Close { rtol, atol } => Some(t.to_f64s().iter().map(|v| atol + rtol * v.abs()).collect()),
     }
-}
-
-/// The smallest number above zero.
-fn smallest(dtype: DType) -> f64 {
-    from_bits(1, dtype).as_f64()
 }
 
 /// How far each element of the result gets from what is expected when a value is moved by so much.
