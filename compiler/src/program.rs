@@ -246,6 +246,8 @@ pub struct Call {
     pub dims: Vec<Expr>,
     /// The number of tasks: the extent of the kernel's parallel loop, or 1 where it has none.
     pub tasks: Expr,
+    /// Zero or above where it pays that threads share the tasks.
+    pub shared: Expr,
     /// The bytes between the scratch of one worker and that of the next: all that one of them has. The
     /// arguments are worker 0's. A call of one task needs no other.
     pub scratch: Expr,

@@ -39,7 +39,7 @@ pub(super) struct Use {
 pub(super) struct Kernels<'a> {
     machine: &'a Machine,
     pub(super) made: Vec<Kernel>,
-    schedules: Vec<Schedule>,
+    pub(super) schedules: Vec<Schedule>,
     predictions: Vec<Prediction>,
     by_nest: HashMap<String, usize>,
 }

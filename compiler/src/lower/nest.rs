@@ -280,10 +280,15 @@ impl Nest {
         }
     }
 
+    /// Points of all axes together.
+    pub fn points(&self) -> Expr {
+        Expr::product(self.axes.iter().map(|(_, n)| n))
+    }
+
     /// Arithmetic operations of one run, a multiply-add counted as two, and casts, comparisons and
     /// index arithmetic not at all.
     pub fn flops(&self) -> Expr {
-        let points = Expr::product(self.axes.iter().map(|(_, n)| n));
+        let points = self.points();
         let mut sum = Expr::ZERO;
         let extents: BTreeMap<Symbol, Expr> = self.axes.iter().cloned().collect();
         for store in &self.stores {

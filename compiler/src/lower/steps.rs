@@ -196,7 +196,8 @@ impl Writer<'_> {
         args.push(site.place(d.writes, &(&d.offset * written)));
         self.report.groups.push(self.kernels.group(number, &d.lowered.nodes, d.result, &site.level.places));
         let named = &d.lowered.named;
-        self.kernel(number, args, &d.name, named.resolve(&nest.flops()), named)
+        let shared = nest.points() - self.kernels.schedules[number].shared_from;
+        self.kernel(number, args, &d.name, [nest.flops(), shared], named)
     }
 
     /// The call of a kernel that a row gives.
@@ -215,7 +216,7 @@ impl Writer<'_> {
         let group = self.kernels.group(number, &[p.node], results.first().copied(), &site.level.places);
         self.report.groups.push(group);
         let name = site.level.graph.describe(p.node);
-        self.kernel(number, args, &name, Expr::ZERO, &Named::default())
+        self.kernel(number, args, &name, [Expr::ZERO; 2], &Named::default())
     }
 
     /// The call of a function of the host-op library.
@@ -229,7 +230,15 @@ impl Writer<'_> {
         Ok(Step::Host(self.program.host_calls.len() - 1))
     }
 
-    fn kernel(&mut self, number: usize, args: Vec<Place>, name: &str, flops: Expr, named: &Named) -> Step {
+    /// A call, with its floating-point operations, and what says whether threads share it.
+    fn kernel(
+        &mut self,
+        number: usize,
+        args: Vec<Place>,
+        name: &str,
+        [flops, shared]: [Expr; 2],
+        named: &Named,
+    ) -> Step {
         let kernel = &self.kernels.made[number];
         let kept = kernel.buffers.values().filter(|b| b.access != Access::Scratch);
         let call = Call {
@@ -237,9 +246,10 @@ impl Writer<'_> {
             args,
             dims: kernel.dims.iter().map(|s| named.resolve(&(*s).into())).collect(),
             tasks: named.resolve(&tasks(kernel)),
+            shared: named.resolve(&shared),
             scratch: procedure::scratch(kernel).1,
             node: self.node_name(name),
-            flops,
+            flops: named.resolve(&flops),
             bytes: named.resolve(&kept.fold(Expr::ZERO, |s, b| s + &b.len * (b.dtype.bytes() as i64))),
         };
         self.program.calls.push(call);

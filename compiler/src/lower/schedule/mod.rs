@@ -92,6 +92,8 @@ pub struct Schedule {
     pub reduce_unroll: i64,
     /// How many of the outermost levels become tasks; no tiles of a block among them.
     pub parallel: usize,
+    /// How many points a nest must have for it to pay that threads share its tasks.
+    pub shared_from: i64,
     /// Whether what is loaded for a tile stays inside the tile's loop (so that operands of an
     /// epilogue do not occupy registers during the reduction).
     pub pin: bool,
@@ -119,7 +121,7 @@ impl std::fmt::Display for Schedule {
         }
         write!(f, " [")?;
         for (i, level) in self.order.iter().enumerate() {
-            if i == self.parallel && i > 0 {
+            if i == self.parallel {
                 write!(f, "|")?;
             }
             match level {
@@ -270,6 +272,7 @@ fn choose_within(nest: &Nest, machine: &Machine) -> Schedule {
         lanes,
         reduce_unroll: 4,
         parallel: usize::from(!nest.axes.is_empty()),
+        shared_from: 0,
         pin: false,
         overlap: false,
         panels: false,
@@ -284,7 +287,7 @@ fn choose_within(nest: &Nest, machine: &Machine) -> Schedule {
         Some(c) => contract::contract(nest, machine, &c, vector, &mut schedule),
         None => stream::stream(nest, vector, &mut schedule),
     }
-    tasks::tasks(nest, &mut schedule);
+    tasks::tasks(nest, machine, &mut schedule);
     schedule
 }
 

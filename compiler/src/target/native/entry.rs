@@ -146,7 +146,7 @@ impl<'a> Entry<'a> {
 
     pub(super) fn signature(part: Part) -> Signature {
         match part {
-            Part::Invoke => words(5, &[]),
+            Part::Invoke => words(6, &[]),
             Part::Lets(_) => words(1, &[types::I8]),
             Part::Steps(_) => words(2, &[types::I32]),
             Part::Plan | Part::Run => words(1, &[types::I32]),
@@ -419,27 +419,30 @@ fn succeed(b: &mut FunctionBuilder<'_>, call: Value, layout: &Layout) {
     answer(b, call, layout, code::OK, none, zero, zero);
 }
 
-/// One call of a kernel: `(call, frame, kernel, tasks, step)`.
+/// One call of a kernel: `(call, frame, kernel, tasks, shared, step)`. Its tasks are shared if there are several, the
+/// caller has several workers, and `shared` is zero or above.
 fn invoke(b: &mut FunctionBuilder<'_>, params: &[Value]) -> Result<(), String> {
-    let [call, frame, kernel, tasks, step] = *params else { return Err("five parameters".to_owned()) };
+    let [call, frame, kernel, tasks, shared, step] = *params else { return Err("six parameters".to_owned()) };
     let host = b.ins().load(PTR, memory(), call, offset_of!(Call, host) as i32);
     let step = b.ins().ireduce(types::I32, step);
     trace(b, call, host, step, 0);
     let parallel = b.ins().load(PTR, memory(), call, offset_of!(Call, parallel_for) as i32);
     let workers = b.ins().load(types::I32, memory(), call, offset_of!(Call, workers) as i32);
-    let [ask, many, alone, shared, done] = [(); 5].map(|()| b.create_block());
+    let [ask, many, alone, together, done] = [(); 5].map(|()| b.create_block());
     b.ins().brif(parallel, ask, &[], alone, &[]);
     b.switch_to_block(ask);
     let crowd = b.ins().icmp_imm_u(IntCC::UnsignedGreaterThan, workers, 1);
     b.ins().brif(crowd, many, &[], alone, &[]);
     b.switch_to_block(many);
     let several = b.ins().icmp_imm_s(IntCC::SignedGreaterThan, tasks, 1);
-    b.ins().brif(several, shared, &[], alone, &[]);
+    let pays = b.ins().icmp_imm_s(IntCC::SignedGreaterThanOrEqual, shared, 0);
+    let both = b.ins().band(several, pays);
+    b.ins().brif(both, together, &[], alone, &[]);
     b.switch_to_block(alone);
     let zero = b.ins().iconst(types::I64, 0);
     call_pointer(b, kernel, &[frame, zero, tasks, zero], &[]);
     b.ins().jump(done, &[]);
-    b.switch_to_block(shared);
+    b.switch_to_block(together);
     call_pointer(b, parallel, &[host, kernel, frame, tasks], &[]);
     b.ins().jump(done, &[]);
     b.switch_to_block(done);

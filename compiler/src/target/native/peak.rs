@@ -120,6 +120,7 @@ fn call(args: Vec<Place>, tasks: usize) -> Call {
         args,
         dims: vec![Expr::named(REPEATS)],
         tasks: tasks.into(),
+        shared: Expr::ZERO,
         scratch: Expr::ZERO,
         node: 0,
         flops: Expr::ZERO,

@@ -282,8 +282,9 @@ impl<'a, 'e> Steps<'a, 'e> {
         let kernel = import(b, self.entry.first() + step.kernel, words(4, &[]));
         let kernel = b.ins().func_addr(PTR, kernel);
         let tasks = self.value(b, &step.tasks)?;
+        let shared = self.value(b, &step.shared)?;
         let number = b.ins().iconst(types::I64, number as i64);
-        b.ins().call(self.invoke, &[self.call, self.frame, kernel, tasks, number]);
+        b.ins().call(self.invoke, &[self.call, self.frame, kernel, tasks, shared, number]);
         Ok(())
     }
 

@@ -29,7 +29,7 @@ struct Walk {
     panels: Option<(usize, f64)>,
     /// The distances along variables of reductions, with their extents.
     vars: Vec<(f64, Option<f64>)>,
-    /// The innermost level that runs it again.
+    /// How many of the outer levels run it again.
     depth: usize,
 }
 
@@ -49,7 +49,7 @@ pub(super) fn beyond(nest: &Nest, s: &Schedule, room: i64) -> f64 {
     }
     let at = (1..=levels).find(|l| touched(*l) <= room as f64).unwrap_or(levels + 1);
     by_buffer(nest, &walks, |w| {
-        let again = (0..at - 1).filter(|l| *l <= w.depth).map(|l| turns[l]);
+        let again = (0..at - 1).filter(|l| *l < w.depth).map(|l| turns[l]);
         footprint(nest, s, w, at - 1) * again.product::<f64>()
     })
 }
@@ -176,7 +176,7 @@ fn walk(
         panels,
         axes: axes.map(|(i, (a, _))| (i, step(*a))).collect(),
         vars: vars.map(|(v, n)| (typical(n).max(1) as f64, step(*v))).collect(),
-        depth: depth.unwrap_or(0),
+        depth: depth.map_or(0, |l| l + 1),
     }
 }
 

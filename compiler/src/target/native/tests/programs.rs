@@ -54,6 +54,7 @@ pub(super) fn chain(steps: usize, weight: &[f32]) -> Program {
         ],
         dims: vec![e("total")],
         tasks: e("total"),
+        shared: Expr::ZERO,
         scratch: Expr::from(64),
         node: i,
         flops: e("total"),
