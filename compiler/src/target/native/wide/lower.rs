@@ -31,7 +31,7 @@ use burin_ir::{DType, ScalarOp};
 use cranelift_entity::SecondaryMap;
 use regalloc2::VReg;
 use std::collections::HashMap;
-use values::{Parts, Value};
+use values::{Parts, Shape, Value};
 
 /// Why a kernel is left to another emitter.
 pub type Declined = String;
@@ -260,7 +260,7 @@ impl Lower<'_> {
         sure: bool,
     ) -> Result<(), Declined> {
         let range = self.indices.range_below(&l.extent);
-        let inits = self.registers(l.carries.iter().map(|c| c.init))?;
+        let inits = self.initial(l)?;
         let before = self.indices.open_loop();
         let entry = self.indices.code.block();
         let body = if sure { entry } else { self.indices.code.block() };
@@ -302,6 +302,21 @@ impl Lower<'_> {
             self.values[c.result] = Some(Value::Parts(copies));
         }
         Ok(())
+    }
+
+    /// What a loop's sums begin with. Each zero is made here: one that were kept for all loops would take a register
+    /// from them, and that of a sum, where both share one, would be spilled with it.
+    fn initial(&mut self, l: &Loop) -> Result<Vec<VReg>, Declined> {
+        let mut out = Vec::new();
+        for c in &l.carries {
+            if self.constants[c.init] != Some(0) {
+                out.extend(self.value(c.init)?);
+                continue;
+            }
+            let shape = self.shape(self.kernel.values[c.init])?;
+            out.extend((0..shape.parts).flat_map(|_| self.constant(Shape { parts: 1, ..shape }, 0)));
+        }
+        Ok(out)
     }
 
     /// The registers of values, one behind the other.
