@@ -4,6 +4,9 @@
 //! own caches most of what it reads, and no two of them write to lines that alternate, which prefetching would
 //! carry from core to core: so rows come first even where vectors would be walked outside ([`rows_first`]).
 
+#[cfg(test)]
+mod tests;
+
 use super::cost::{predict, room};
 use super::{Level, Machine, Schedule, accesses};
 use crate::lower::nest::{Nest, free_symbols, visit};
