@@ -35,7 +35,7 @@ pub(super) fn tasks(nest: &Nest, machine: &Machine, s: &mut Schedule) {
         return;
     }
     let repeats = |s: &Schedule| sums.iter().any(|sum| sum.is_outside(nest, s, s.parallel));
-    // Dimensions may be 1.
+    // How often a level's loop runs at least: dimensions may be 1.
     let least = |s: &Schedule, level: usize| match nest.axes[s.order[level].axis()].1.as_const() {
         Some(_) => count(nest, s, level),
         None => 1,
@@ -77,6 +77,7 @@ impl Sum {
     }
 }
 
+/// The sums of all stores.
 fn sums(nest: &Nest) -> Vec<Sum> {
     let mut out = Vec::new();
     for store in &nest.stores {
@@ -107,8 +108,9 @@ fn may_repeat(nest: &Nest, sums: &[Sum]) -> bool {
 }
 
 /// Puts rows around the vectors' axis where that is the outermost: of the first axis with several tiles, these or
-/// blocks of them; a dimension, which may be 1, only if there is no other. Not where what does not vary along the rows would suffer: what is read anew for each block, as
-/// weights are, has to stay in the second-level cache, and no sum is computed again.
+/// blocks of them; of a dimension, which may be 1, only if there is no other. Not where what does not vary along the
+/// rows would suffer: what is read anew for each block, as weights are, has to stay in the second-level cache, and no
+/// sum is computed again.
 fn rows_first(nest: &Nest, machine: &Machine, sums: &[Sum], s: &mut Schedule) {
     if s.vector.is_none_or(|v| s.order[0] != Level::Tiles(v)) {
         return;

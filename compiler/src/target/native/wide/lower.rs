@@ -304,8 +304,8 @@ impl Lower<'_> {
         Ok(())
     }
 
-    /// What a loop's sums begin with. Each zero is made here: one that were kept for all loops would take a register
-    /// from them, and that of a sum, where both share one, would be spilled with it.
+    /// What a loop's sums begin with. Each zero is made here: kept for all loops, it takes one of their registers, and
+    /// a sum that shares its place is spilled with it.
     fn initial(&mut self, l: &Loop) -> Result<Vec<VReg>, Declined> {
         let mut out = Vec::new();
         for c in &l.carries {
