@@ -241,6 +241,7 @@ fn one_hot_depth(cx: &Cx<'_>) -> Option<Expr> {
 
 fn one_hot_infer(cx: &Cx<'_>) -> Result<Vec<Info>, String> {
     rules::expect("input 0 (indices)", cx.dtype(0)?, NUMBER)?;
+    rules::expect("input 1 (depth)", cx.dtype(1)?, NUMBER)?;
     let mut shape = cx.shape(0)?.to_vec();
     let axis = cx.axis(cx.int("axis"), shape.len() + 1)?;
     let depth = one_hot_depth(cx).unwrap_or_else(|| (cx.fresh)().into());

@@ -180,6 +180,7 @@ fn resized(cx: &Cx<'_>) -> Result<Option<Vec<Axis>>, String> {
     let parts: Vec<(Expr, Expr, Expr)> = match (given(cx, 2), given(cx, 3), given(cx, 4)) {
         (true, false, false) => {
             fits(2, "scales")?;
+            rules::expect("input 2 (scales)", cx.dtype(2)?, rules::FLOAT)?;
             let Some(scales) = cx.known_floats(2) else { return Ok(None) };
             let part = |(n, scale): (usize, &f64)| {
                 let (p, q) = ratio(*scale)?;
@@ -190,6 +191,7 @@ fn resized(cx: &Cx<'_>) -> Result<Option<Vec<Axis>>, String> {
         }
         (false, true, false) => {
             fits(3, "sizes")?;
+            rules::expect("input 3 (sizes)", cx.dtype(3)?, rules::INT)?;
             let sizes = cx.known(3).ok_or("input 3 (sizes) is not known")?;
             let sizes: Vec<Expr> = sizes.iter().map(size).collect();
             match kept_aspect(cx, &sizes, &axes)? {
