@@ -92,7 +92,7 @@ struct Carried<'a> {
 impl Carried<'_> {
     fn node(&mut self, e: &Event<'_>) -> Result<(), String> {
         let o = operation(self.graph, e.node);
-        let own = row_bounds(&o, e.inputs, e.outputs)?;
+        let own = beside_mask(&o, e, row_bounds(&o, e.inputs, e.outputs)?);
         let inherited = self.inherited(&o, e)?;
         let results = self.graph.nodes[e.node].outputs.clone();
         for (i, ((v, t), own)) in results.into_iter().zip(e.outputs).zip(own).enumerate() {
@@ -149,6 +149,28 @@ impl Carried<'_> {
         inherited.into_iter().for_each(|e| all.iter_mut().zip(e).for_each(|(a, e)| *a += e));
         Some(all)
     }
+}
+
+/// Attention adds a mask to its scores, of which nothing is left where the mask is large: weights are off by the
+/// rounding of that sum. Where a row's largest mask lies counts; what is far below it has no weight.
+fn beside_mask(o: &Operation<'_>, e: &Event<'_>, own: Vec<Bound>) -> Vec<Bound> {
+    let operand = |i: usize| e.inputs.get(i).and_then(Option::as_ref);
+    let Some(mask) = operand(3).filter(|m| o.op.name == "Attention" && m.dtype() != DType::Bool) else {
+        return own;
+    };
+    let largest = |all: &[f64]| all.iter().copied().filter(|m| m.is_finite()).reduce(f64::max);
+    let keys = mask.shape().last().copied().unwrap_or(1).max(1);
+    let masks = mask.to_f64s();
+    let off = masks.chunks(keys).filter_map(largest).map(|m| ulp_near(DType::F32, m)).fold(0.0, f64::max);
+    let weights = (2.0 * off).exp_m1();
+    let values = [operand(2), operand(5)].into_iter().flatten().flat_map(Tensor::to_f64s);
+    // The result, what is kept of keys and values, and scores or weights.
+    let more = [weights * values.map(f64::abs).fold(0.0, f64::max), 0.0, 0.0, off + weights];
+    let widen = |((bound, t), more): ((Bound, &Tensor), f64)| match errors(&bound, t) {
+        Some(errors) if more > 0.0 => Bound::Each(errors.into_iter().map(|e| e + more).collect()),
+        _ => bound,
+    };
+    own.into_iter().zip(e.outputs).zip(more).map(widen).collect()
 }
 
 /// A node's op, for the evaluator.
@@ -371,6 +393,20 @@ mod tests {
             "  %a = Exp(%x)\n  %one = const f32[1] splat 1.0\n  %b = Sub(%a, %one)\n  %y = Reciprocal(%b)\n";
         let of = |x: f32| each(expected(text, &[x]).1)[0];
         assert!(of(2e-7).is_infinite() && of(0.5).is_finite());
+    }
+
+    #[test]
+    fn scores_beside_a_large_mask_are_rounded_with_it() {
+        let of = |mask: f32| {
+            let text = format!(
+                "graph @g(%x: f32[1, 1, 2, 1]) {{\n  %m = const f32[2, 2] splat {mask:?}\n  \
+                 %y = Attention(%x, %x, %x, %m) {{scale = 1.0}}\n  return %y\n}}"
+            );
+            let graph = parse(&text).expect("parses");
+            let x = Tensor::new(&[1, 1, 2, 1], &[0.5f32, -0.25]);
+            each(expect(&graph, &[x]).expect("evaluates").1.remove(0))[0]
+        };
+        assert!(of(1.0) < 1e-4 && of(1.5e7) > 0.5, "{} {}", of(1.0), of(1.5e7));
     }
 
     #[test]
