@@ -109,7 +109,7 @@ pub struct Schedule {
 
 impl std::fmt::Display for Schedule {
     /// The kind, the tile as points of each axis that it covers (`x16` are the lanes of a vector), and the
-    /// levels from the outermost: those before `|` are tasks.
+    /// levels from the outermost: those before `|` are tasks, all where there is none.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{}", self.kind)?;
         let tile = self.tile.iter().enumerate().filter(|(a, n)| **n > 1 || self.vector == Some(*a));

@@ -30,7 +30,10 @@ pub(super) fn tasks(nest: &Nest, machine: &Machine, s: &mut Schedule) {
     let cycles = predict(nest, s, machine).cycles;
     s.shared_from = (SHARED * typical(&nest.points()) as f64 / cycles) as i64;
     let small = nest.points().as_const().is_some_and(|n| n < s.shared_from);
-    if small || !may_repeat(nest, &sums) {
+    // Terms that each task would sum anew: few beside the points of the nest, or there are no tasks.
+    let outside = sums.iter().filter(|sum| sum.is_outside(nest, s, 0));
+    let repeated = outside.map(|sum| sum.terms.unwrap_or(i64::MAX)).fold(0, i64::saturating_add);
+    if small || repeated.saturating_mul(ENOUGH) > typical(&nest.points()) {
         s.parallel = 0;
         return;
     }
@@ -54,8 +57,7 @@ pub(super) fn tasks(nest: &Nest, machine: &Machine, s: &mut Schedule) {
     {
         let tiles = count(nest, s, 0);
         let worth = (TASK * tiles as f64 / cycles) as i64;
-        let few =
-            if sums.iter().any(|sum| sum.is_outside(nest, s, 0)) { (tiles + ENOUGH - 1) / ENOUGH } else { 1 };
+        let few = if repeated > 0 { (tiles + ENOUGH - 1) / ENOUGH } else { 1 };
         let block = worth.max(few).clamp(1, tiles);
         if block > 1 {
             s.order.insert(0, Level::Blocks(axis, block));
@@ -98,13 +100,6 @@ fn sums(nest: &Nest) -> Vec<Sum> {
         });
     }
     out
-}
-
-/// Whether the sums that all tasks compute, since no axis enters them, are little beside the points of the nest.
-fn may_repeat(nest: &Nest, sums: &[Sum]) -> bool {
-    let repeated = sums.iter().filter(|sum| !nest.axes.iter().any(|(axis, _)| sum.free.contains(axis)));
-    let terms = repeated.map(|sum| sum.terms.unwrap_or(i64::MAX)).fold(0, i64::saturating_add);
-    terms.saturating_mul(ENOUGH) <= typical(&nest.points())
 }
 
 /// Puts rows around the vectors' axis where that is the outermost: of the first axis with several tiles, these or
