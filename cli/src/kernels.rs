@@ -136,7 +136,8 @@ const LEGEND: &str = "\
 FLOPs, bytes and times are of one call; bytes count once what is touched.
 schedule   the kind; how many points of which axes are computed together (axes are a, b and so on from
            the outermost, and b2x16 are 2 vectors of 16 lanes along b); in brackets the loops from the
-           outermost, of which those before | are tasks, and a/6 walks blocks of 6 tiles along a
+           outermost, of which those before | are tasks (without | all), and a/6 walks blocks of 6 tiles
+           along a
 kind       contract: register tiles of a product; window: a product whose columns have data of their own;
            dot: products in vectors along the sum; stream: element by element in vectors; rows: a
            reduction a row; scalar: one by one
