@@ -16,6 +16,8 @@
 //!   less than the error (waves, steps and poles), may be anything. Where the row's own bound is that of
 //!   the largest element, so are the effects.
 //!
+//! The scores of Attention are rounded where a mask is added, whatever is inherited ([`beside_mask`]).
+//!
 //! Where nothing is inherited, the bound is the row's own; else an ULP is added, since both sides
 //! round what they have. [`NORMS`] subtract means. The magnitudes by which their rows are bounded
 //! cancel there too, and where operands are nearly equal to their mean, its rounding is most of the
@@ -162,7 +164,8 @@ fn beside_mask(o: &Operation<'_>, e: &Event<'_>, own: Vec<Bound>) -> Vec<Bound> 
     let keys = mask.shape().last().copied().unwrap_or(1).max(1);
     let masks = mask.to_f64s();
     let off = masks.chunks(keys).filter_map(largest).map(|m| ulp_near(DType::F32, m)).fold(0.0, f64::max);
-    let weights = (2.0 * off).exp_m1();
+    // Both sides' weights add up to 1: no more than 2 is between them.
+    let weights = (2.0 * off).exp_m1().min(2.0);
     let values = [operand(2), operand(5)].into_iter().flatten().flat_map(Tensor::to_f64s);
     // The result, what is kept of keys and values, and scores or weights.
     let more = [weights * values.map(f64::abs).fold(0.0, f64::max), 0.0, 0.0, off + weights];
